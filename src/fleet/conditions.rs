@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::transition_times::ConditionType;
-use super::{Host, Phase, Power};
+use super::{BootRisk, Host, Phase, Power, boot_risk};
 
 /// A condition of a host (meta.k8s.io/v1 Condition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -83,10 +83,27 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
                 (Power::Unknown, Some(fault)) => (ConditionStatus::False, fault.reason.clone(), fault.message.clone()),
             }
         }
+        ConditionType::BootReady => {
+            host.spec.image.image()?;
+            let (holds, reason) = readiness(status.boot_risks.as_deref());
+            (holds, reason, status.warnings.join("; "))
+        }
     };
     let changed = status.transition_times.as_ref().and_then(|times| *times.clone().of(kind));
     let last_transition_time = changed.or(host.metadata.creation_timestamp);
     Some(Condition { r#type: kind, status: holds, reason, message, last_transition_time })
+}
+
+/// Returns the status and the reason of `BootReady`.
+fn readiness(risks: Option<&[BootRisk]>) -> (ConditionStatus, String) {
+    let Some(risks) = risks else { return (ConditionStatus::Unknown, "NotChecked".to_owned()) };
+    let risk = boot_risk::decisive(risks);
+    let holds = match risk.map(BootRisk::boot_works) {
+        None | Some(Some(true)) => ConditionStatus::True,
+        Some(Some(false)) => ConditionStatus::False,
+        Some(None) => ConditionStatus::Unknown,
+    };
+    (holds, risk.map_or_else(|| "Ready".to_owned(), BootRisk::condition_reason))
 }
 
 #[cfg(test)]
@@ -152,5 +169,26 @@ mod tests {
         );
         one.status.install = Some(Install { config_fetch_time: Some(at(1)), ..Install::default() });
         assert_eq!(said(&one)[1].1, ConditionStatus::True);
+    }
+
+    #[test]
+    fn a_boot_is_ready_until_something_is_known_against_it() {
+        use BootRisk::{LoaderInstead, NoLoader, SecondInterface};
+        let mut one = host(Phase::Assigned);
+        one.status.boot_risks = Some(vec![NoLoader]);
+        assert_eq!(said(&one).len(), 1, "it boots no image");
+        one.spec.image = "live".parse().unwrap();
+        for (risks, expected) in [
+            (None, (ConditionStatus::Unknown, "NotChecked")),
+            (Some(vec![]), (ConditionStatus::True, "Ready")),
+            (Some(vec![LoaderInstead]), (ConditionStatus::True, "Ready")),
+            (Some(vec![SecondInterface]), (ConditionStatus::Unknown, "SecondInterface")),
+            (Some(vec![SecondInterface, NoLoader]), (ConditionStatus::False, "NoLoader")),
+        ] {
+            one.status.boot_risks = risks.clone();
+            let found = said(&one).into_iter().find(|(kind, ..)| *kind == ConditionType::BootReady);
+            let found = found.map(|(_, status, reason, _)| (status, reason));
+            assert_eq!(found, Some((expected.0, expected.1.to_owned())), "{risks:?}");
+        }
     }
 }

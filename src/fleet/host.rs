@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::transition_times::TransitionTimes;
 use super::{
     Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret, Stall,
+    Architecture, BadName, BootRisk, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret,
 };
 
 /// A machine that boots from the network (kind BareMetalHost).
@@ -247,9 +248,13 @@ pub struct HostStatus {
     /// The reason for the phase, if its name alone does not explain it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The fields of the spec without an effect, as of the last write and the last boot.
+    /// What will not work at the boot of the image, or has no effect on it, as far as it is known before.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The reason of each of the warnings; `None` before the first check. Kept in the store; clients see the condition.
+    #[serde(skip_serializing)]
+    #[schemars(skip)]
+    pub boot_risks: Option<Vec<BootRisk>>,
     /// Architecture that the machine's firmware last claimed.
     #[serde(with = "architecture_name", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::rules::Invalid;
 use super::transition_times::TransitionTimes;
 use super::{
-    BootConfig, DecodeError, FirstSeen, Host, HostSpec, HostStatus, Image, Key, Kind, Meta, deserialize_with_path,
+    BootConfig, BootRisk, DecodeError, FirstSeen, Host, HostSpec, HostStatus, Image, Key, Kind, Meta,
+    deserialize_with_path,
 };
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
@@ -158,6 +159,8 @@ struct KeptStatus<'a> {
     status: &'a HostStatus,
     #[serde(rename = "transitionTimes", skip_serializing_if = "Option::is_none")]
     transition_times: &'a Option<Box<TransitionTimes>>,
+    #[serde(rename = "bootRisks", skip_serializing_if = "Option::is_none")]
+    boot_risks: &'a Option<Vec<BootRisk>>,
     #[serde(rename = "firstSeen", skip_serializing_if = "Option::is_none")]
     first_seen: &'a Option<Box<FirstSeen>>,
 }
@@ -165,8 +168,8 @@ struct KeptStatus<'a> {
 impl<'a> From<&'a Host> for Kept<'a> {
     fn from(host: &'a Host) -> Self {
         let Host { metadata, spec, status } = host;
-        let (transition_times, first_seen) = (&status.transition_times, &status.first_seen);
-        Self { metadata, spec, status: KeptStatus { status, transition_times, first_seen } }
+        let HostStatus { transition_times, boot_risks, first_seen, .. } = status;
+        Self { metadata, spec, status: KeptStatus { status, transition_times, boot_risks, first_seen } }
     }
 }
 

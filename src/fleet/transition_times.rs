@@ -15,11 +15,14 @@ pub enum ConditionType {
     PowerKnown,
     /// The boot does not go on.
     Stalled,
+    /// Nothing is known that the boot of the image will fail by. Absent for a host that boots no image.
+    BootReady,
 }
 
 impl ConditionType {
     /// All types, in the order of the API.
     pub const ALL: [Self; 4] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::Stalled];
+    pub const ALL: [Self; 4] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::BootReady];
 }
 
 /// Times of the last change of each condition; no time for a condition that has not changed since the host was created.
@@ -34,6 +37,7 @@ pub struct TransitionTimes {
     power_known: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stalled: Option<Timestamp>,
+    boot_ready: Option<Timestamp>,
 }
 
 impl TransitionTimes {
@@ -44,6 +48,7 @@ impl TransitionTimes {
             ConditionType::ConfigDelivered => &mut self.config_delivered,
             ConditionType::PowerKnown => &mut self.power_known,
             ConditionType::Stalled => &mut self.stalled,
+            ConditionType::BootReady => &mut self.boot_ready,
         }
     }
 }

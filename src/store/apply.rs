@@ -16,6 +16,7 @@ use crate::fleet::{
     Power, Stall, conditions, machine_uuid, power_request,
 };
 
+use super::boot_check::{check_boot, check_referring};
 use super::change::{Change, Expect, Observation};
 use super::error::StoreError;
 use super::history::{ChangeKind, ChangeRecord};
@@ -101,7 +102,7 @@ fn put(
         let was = before.as_ref().and_then(as_host);
         let mut settled = apply_spec(Host::clone(host), was, context);
         settled.status.first_seen = None;
-        settled.status.warnings = warnings(state, &settled);
+        check_boot(state, &mut settled, context.policy.completion);
         events = milestones(was, &settled);
         *host = Arc::new(settled);
     }
@@ -109,7 +110,15 @@ fn put(
         let object = before.unwrap_or(object);
         return Ok(Applied::unchanged(object, Vec::new()));
     }
-    Ok(write(state, object, before, events, context.at))
+    let is_known = before.is_some();
+    let mut applied = write(state, object, before, events, context.at);
+    if is_known {
+        for (before, after) in check_referring(state, &key, context.policy.completion) {
+            let (before, after) = (Object::Host(before), Object::Host(Arc::new(after)));
+            applied.records.extend(write(state, after, Some(before), Vec::new(), context.at).records);
+        }
+    }
+    Ok(applied)
 }
 
 /// Returns the host that discovery made for the machine of a new host, and that nobody has changed since.
@@ -133,6 +142,7 @@ fn replace_discovered(
         let (known, status) = (&found.status, &mut Arc::make_mut(host).status);
         (status.firmware, status.address, status.uuid) = (known.firmware, known.address, known.uuid);
         status.last_seen_time = known.last_seen_time;
+        check_boot(&next, Arc::make_mut(host), context.policy.completion);
     }
     next.put(applied.object.clone());
     applied.records.iter_mut().for_each(|record| (record.object, record.seen) = (applied.object.clone(), None));
@@ -226,10 +236,6 @@ fn leads_to(state: &Snapshot, from: &Name, to: &Name) -> bool {
         }
     }
     false
-}
-
-fn warnings(state: &Snapshot, host: &Host) -> Vec<String> {
-    rules::warnings(host, host.spec.image.image().and_then(|name| state.image(name)).map(Arc::as_ref))
 }
 
 /// Takes over UID, creation time and versions of the stored object, or sets those of a new one.
@@ -367,12 +373,12 @@ fn advance_host(
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
     let mut after = advance(Host::clone(&before), transition, context.at, context.policy);
     after.status.first_seen = None;
-    after.status.warnings = warnings(state, &after);
     let mut events = milestones(Some(&before), &after);
     if transition == lifecycle::Transition::Assign && events.is_empty() {
         events.push((mac, Event::Assigned { image: after.spec.image.clone() }));
     }
-    let after = with_observation(after, observation, context.at);
+    let mut after = with_observation(after, observation, context.at);
+    check_boot(state, &mut after, context.policy.completion);
     events.extend(address_change(&before, &after, observation));
     if after == *before {
         return Ok(Applied::unchanged(Object::Host(before), events));
@@ -387,7 +393,11 @@ fn observe(
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
-    let after = with_observation(Host::clone(&before), observation, context.at);
+    let mut after = with_observation(Host::clone(&before), observation, context.at);
+    let learnt = |host: &Host| (host.status.firmware, host.status.uuid);
+    if after.status.boot_risks.is_some() && learnt(&after) != learnt(&before) {
+        check_boot(state, &mut after, context.policy.completion);
+    }
     let events = address_change(&before, &after, observation).into_iter().collect();
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), events, context.at))
 }

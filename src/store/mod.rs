@@ -4,6 +4,7 @@
 //! time share one transaction and one sync.
 
 mod apply;
+mod boot_check;
 mod change;
 pub mod clock;
 mod clock_step;

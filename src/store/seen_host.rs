@@ -51,6 +51,7 @@ impl SeenHost {
             phase_transition_time,
             message,
             warnings,
+            boot_risks: None,
             firmware,
             address,
             uuid,

@@ -10,6 +10,7 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{Completion, Transition};
 use crate::fleet::{BootConfig, Host, HostSpec, Kind, Meta, Phase};
 
+mod boot_check;
 mod enrolment;
 
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 
-use super::{Architecture, BmcAddress, BootTarget, Delivery, Host, Image, Key, Method, Name, rejection_reason};
+use super::{BmcAddress, BootTarget, Host, Image, Key, Name, rejection_reason};
 
 mod image;
 mod meta;
 mod order;
+mod readiness;
 mod url;
 
 pub use image::{ImageReferences, MAX_ISCSI_NAME_LENGTH, check_image, check_place};
 pub use meta::{check_label_key, check_label_value, check_meta};
 pub use order::{ObjectReferences, rank_objects};
+pub use readiness::{BootReferences, BootWarning, boot_warnings};
 pub use url::check_url;
 
 /// The field that breaks a rule, and what is expected.
@@ -86,51 +88,6 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
         }
         _ => Ok(()),
     }
-}
-
-/// Returns warnings about fields of a host's spec that have no effect on its image.
-pub fn warnings(host: &Host, image: Option<&Image>) -> Vec<String> {
-    let Some(image) = image else { return Vec::new() };
-    let (name, has_arguments) = (&image.metadata.name, !host.spec.kernel_arguments.is_empty());
-    if let Some(place) = image.spec.remote_location() {
-        let message =
-            format!("spec.kernelArguments: no effect on the kernel of {name}: another server serves its ISO ({place})");
-        return has_arguments.then_some(message).into_iter().collect();
-    }
-    let is_loaded = matches!(image.spec.method, Method::Kernel | Method::Sanhook);
-    if is_loaded && image.status.kernel.is_some() {
-        return Vec::new();
-    }
-    let mut warnings: Vec<String> = firmware_warning(host, image).into_iter().collect();
-    if is_loaded && image.status.kernel_lines.is_some() {
-        warnings.push(format!("spec.image: no kernel of {name} can be loaded; see the warnings of the ISO"));
-    }
-    if image.status.kernel_lines == Some(0) {
-        let reason = format!("no boot menu of {name} has a kernel line; every host sees the ISO as it is");
-        if has_arguments {
-            warnings.push(format!("spec.kernelArguments: no effect: {reason}"));
-        }
-        if host.spec.boot_config_ref.is_some() && image.spec.config_delivery == Delivery::Auto {
-            warnings
-                .push(format!("spec.bootConfigRef: the installer does not get the address of its config: {reason}"));
-        }
-    }
-    warnings
-}
-
-/// Returns the warning that the boot loaders of an image are for other firmware than the machine's.
-fn firmware_warning(host: &Host, image: &Image) -> Option<String> {
-    let firmware = host.status.firmware.filter(|firmware| *firmware != Architecture::UNKNOWN)?;
-    let (boots, name) = (image.status.boots?, &image.metadata.name);
-    let (has, lacks) = match (boots.bios, boots.uefi) {
-        (true, false) if firmware.is_uefi() => ("BIOS", "UEFI"),
-        (false, true) if !firmware.is_uefi() => ("UEFI", "BIOS"),
-        _ => return None,
-    };
-    Some(format!(
-        "spec.image: {name} boots with {has} only, and the machine's firmware is {lacks} ({firmware}): change the boot mode \
-         in its setup, or use another ISO"
-    ))
 }
 
 /// Maximum length of a kernel argument, in octets: the limit of the menus in a view.
@@ -242,30 +199,6 @@ mod tests {
     }
 
     #[test]
-    fn an_image_for_other_firmware_is_a_warning() {
-        let warned = |bios, uefi, firmware: Option<u16>, method| {
-            let mut live = image(&[]);
-            live.status.boots = Some(crate::fleet::Firmwares { bios, uefi });
-            live.spec.method = method;
-            let spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
-            let status = HostStatus { firmware: firmware.map(Architecture), ..HostStatus::default() };
-            let host = Host { metadata: Meta::named(name("h"), None), spec, status };
-            warnings(&host, Some(&live)).pop().unwrap_or_default()
-        };
-        assert!(warned(true, false, Some(7), Method::Sanboot).contains("live boots with BIOS only"));
-        assert!(warned(false, true, Some(0), Method::Sanboot).contains("firmware is BIOS"));
-        for (bios, uefi, firmware) in [
-            (true, true, Some(7)),
-            (true, false, Some(0)),
-            (true, false, None),
-            (true, false, Some(u16::MAX)),
-            (false, false, Some(7)),
-        ] {
-            assert_eq!(warned(bios, uefi, firmware, Method::Sanboot), "", "{bios} {uefi} {firmware:?}");
-        }
-    }
-
-    #[test]
     fn values_in_a_script_are_of_one_line() {
         let check = |edit: &dyn Fn(&mut HostSpec)| {
             let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
@@ -323,29 +256,5 @@ mod tests {
         let found = HostReferences { image: None, config_exists: false, same_mac: Some(&other), same_ip: None };
         let error = check_host(&host, found).unwrap_err();
         assert_eq!(error.to_string(), "spec.bootMACAddress: 02:00:00:00:00:01 is already used by BareMetalHost other");
-    }
-
-    #[test]
-    fn arguments_that_no_kernel_gets_are_warned_about() {
-        let warned = |lines: Option<usize>, method: Method, has_kernel: bool, arguments: &[&str], config: bool| {
-            let mut image = image(&["c"]);
-            image.spec.method = method;
-            image.status.kernel_lines = lines;
-            image.status.kernel = has_kernel.then(Default::default);
-            let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
-            spec.kernel_arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-            spec.boot_config_ref = config.then(|| name("c"));
-            let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-            let fields = warnings(&host, Some(&image)).into_iter();
-            fields.map(|warning| warning.split(':').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
-        };
-        let (arguments, config) = ("spec.kernelArguments", "spec.bootConfigRef");
-        assert_eq!(warned(Some(0), Method::Sanboot, false, &["a"], true), [arguments, config]);
-        assert_eq!(warned(Some(0), Method::Sanboot, false, &[], false), [""; 0]);
-        assert_eq!(warned(Some(2), Method::Sanboot, false, &["a"], true), [""; 0]);
-        assert_eq!(warned(None, Method::Sanboot, false, &["a"], true), [""; 0], "the ISO has not been read");
-        assert_eq!(warned(Some(2), Method::Sanhook, true, &["a"], true), [""; 0]);
-        assert_eq!(warned(Some(2), Method::Sanhook, false, &["a"], true), ["spec.image"]);
-        assert_eq!(warned(Some(0), Method::Kernel, false, &["a"], false), ["spec.image", arguments]);
     }
 }
