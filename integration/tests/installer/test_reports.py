@@ -131,14 +131,15 @@ def test_no_secret_is_in_a_report(box, network):
     near = network[1]
     other.api("POST", f"{HOSTS}/near/install")
     token = token_of(near.script())
-    assert post(near, {"stage": "x", "message": f"curl -u me:other1 and sesame and {token}"}, f"/api/v1/report/{token}") == 200
+    report = {"stage": "x", "message": f"curl -u me:other1 and sesame and {token}"}
+    until("the rate of lines allows it again", lambda: post(near, report, f"/api/v1/report/{token}") == 200)
     message = said(box, "near", "curl -u me:")["message"]
     assert "sesame" not in message and token not in message, message
     box.change("near", bootConfigRef="auto")
 
 
 def test_reports_stay_after_a_restart(box, near):
-    assert post(near, {"message": "before the restart"}) == 200
+    until("the rate of lines allows it again", lambda: post(near, {"message": "before the restart"}) == 200)
     said(box, "near", "before the restart")
     box.start("")
     said(box, "near", "before the restart")
