@@ -10,7 +10,7 @@ const CALLS: [&str; 3] = ["boot-complete", "phone_home", "phone-home"];
 /// Maximum depth of values, and of configs within configs, that are looked at.
 const MAX_DEPTH: usize = 64;
 /// Parts of a line that fetches or runs what the config does not contain.
-const FOREIGN_CODE: [&str; 20] = [
+const FOREIGN_CODE: [&str; 27] = [
     "curl ",
     "wget ",
     "Invoke-WebRequest",
@@ -31,6 +31,16 @@ const FOREIGN_CODE: [&str; 20] = [
     "ignition-url",
     "preseed/run",
     "preseed/include",
+    // A script of AutoYaST, one of Agama, and the first boot of Proxmox.
+    "<location>",
+    "\"url\"",
+    "from-url",
+    "from-iso",
+    // Windows' unattend.xml.
+    "DownloadString",
+    "DownloadFile",
+    // A part of a MIME message for cloud-init.
+    "x-include-url",
 ];
 
 /// Returns whether the machine reports its completed install by this config; `None` if the config runs or includes something
@@ -188,6 +198,10 @@ mod tests {
             (Format::Preseed, "d-i preseed/run string post.sh\n".into(), None),
             (Format::Script, format!("#!/bin/sh\n{CALL}\n"), Some(true)),
             (Format::Script, "<profile><scripts/></profile>\n".into(), Some(false)),
+            (Format::Script, "<script><location>http://192.0.2.1/x.sh</location></script>\n".into(), None),
+            (Format::Script, r#"{"scripts":{"post":[{"name":"x","url":"http://192.0.2.1/x.sh"}]}}"#.into(), None),
+            (Format::Script, "[first-boot]\nsource = \"from-url\"\n".into(), None),
+            (Format::Script, "[post-installation-webhook]\nurl = \"http://192.0.2.1/api/v1/boot-complete\"\n".into(), Some(true)),
             (Format::CloudInit, format!("#cloud-config\nautoinstall:\n  version: 1\n  late-commands:\n  - {CALL}\n"), Some(true)),
             (Format::CloudInit, "#cloud-config\nphone_home:\n  url: http://192.168.10.2/phone_home\n  post: all\n".into(), Some(true)),
             (Format::CloudInit, "#cloud-config\nphone_home: {url: \"http://elsewhere/x\"}\n".into(), Some(false)),
