@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
 use super::{
-    Architecture, BadName, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret, Stall,
     Architecture, BadName, BootRisk, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret,
+    Stall,
 };
 
 /// A machine that boots from the network (kind BareMetalHost).

@@ -21,8 +21,8 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types, in the order of the API.
-    pub const ALL: [Self; 4] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::Stalled];
-    pub const ALL: [Self; 4] = [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::BootReady];
+    pub const ALL: [Self; 5] =
+        [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::BootReady, Self::Stalled];
 }
 
 /// Times of the last change of each condition; no time for a condition that has not changed since the host was created.
@@ -37,6 +37,7 @@ pub struct TransitionTimes {
     power_known: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stalled: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     boot_ready: Option<Timestamp>,
 }
 
