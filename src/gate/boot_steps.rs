@@ -76,10 +76,10 @@ impl Gate {
     pub fn trace_other_interface(&self, machine: &DueMachine) {
         let state = self.store.load();
         let newest = machine.steps.iter().rev().find_map(|evidence| match evidence.step {
-            Step::Discover { client, .. } => Some(client),
+            Step::Discover { client, .. } => Some((client, evidence.last)),
             _ => None,
         });
-        let (Some(uuid), Some(client)) = (machine.uuid, newest) else { return };
+        let (Some(uuid), Some((client, at))) = (machine.uuid, newest) else { return };
         if !machine.is_changed || state.is_declared(machine.mac) {
             return;
         }
@@ -88,7 +88,8 @@ impl Gate {
         if let (Some(host), None) = (others.next(), others.next())
             && state.is_declared(host)
         {
-            self.trace(host, Step::OtherInterface { mac: machine.mac, client });
+            let step = Step::OtherInterface { mac: machine.mac, client };
+            self.traces.record_at(host, step, at, |mac| self.store.load().is_declared(mac));
         }
     }
 

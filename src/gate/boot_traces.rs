@@ -112,6 +112,8 @@ struct MachineTrace {
     progress: Option<(Progress, Uptime)>,
     /// The count of bytes that its iSCSI session sends, with its last value.
     session: Option<(Arc<AtomicU64>, u64)>,
+    /// The newest step of the last boot that was recorded as finished.
+    recorded: Option<Uptime>,
 }
 
 /// A machine to look at.
@@ -129,6 +131,8 @@ pub struct DueMachine {
     pub progress: Option<(Progress, Uptime)>,
     /// The UUID that its DHCP messages claim.
     pub uuid: Option<Uuid>,
+    /// Time of the newest step of the last boot that was recorded as finished.
+    pub recorded: Option<Uptime>,
 }
 
 impl DueMachine {
@@ -174,6 +178,11 @@ impl BootTraces {
     pub fn record(&self, mac: Mac, step: Step, origin: Option<MessageOrigin>, keeps: impl Fn(Mac) -> bool) {
         let now = self.now();
         self.shard(mac).machine(mac, keeps).record(step, origin, now);
+    }
+
+    /// Records a step of a machine that was seen before and is understood only now.
+    pub fn record_at(&self, mac: Mac, step: Step, at: Uptime, keeps: impl Fn(Mac) -> bool) {
+        self.shard(mac).machine(mac, keeps).record(step, None, at.min(self.now()));
     }
 
     /// Records a DHCP message of a machine, and what it was offered.
@@ -231,11 +240,34 @@ impl BootTraces {
         Some(found)
     }
 
+    /// Returns all machines, with what was seen of them.
+    pub fn machines(&self) -> Vec<DueMachine> {
+        let known = |shard: &Mutex<Shard>| -> Vec<Mac> {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.current.keys().chain(shard.previous.keys()).copied().collect()
+        };
+        self.shards.iter().flat_map(known).filter_map(|mac| self.look_up(mac)).collect()
+    }
+
+    /// Records that the boots of a machine up to a step were recorded as finished.
+    pub fn set_recorded(&self, mac: Mac, newest: Uptime) {
+        if let Some(machine) = self.shard(mac).find(mac) {
+            machine.recorded = Some(newest);
+        }
+    }
+
     /// Records what the iSCSI session of a machine reads from now on.
     pub fn follow_session(&self, mac: Mac, sent: Arc<AtomicU64>) {
         if let Some(machine) = self.shard(mac).find(mac) {
             machine.session = Some((sent, 0));
         }
+    }
+
+    /// Returns whether another session of a machine than this one is followed.
+    pub fn follows_other(&self, mac: Mac, sent: &Arc<AtomicU64>) -> bool {
+        let mut shard = self.shard(mac);
+        let session = shard.find(mac).and_then(|machine| machine.session.as_ref());
+        session.is_some_and(|(followed, _)| !Arc::ptr_eq(followed, sent))
     }
 
     /// Sets the time of the next look at a machine, unless it is seen before.
@@ -308,8 +340,8 @@ impl MachineTrace {
 
     fn take(&mut self, mac: Mac) -> DueMachine {
         let is_changed = std::mem::take(&mut self.is_changed);
-        let (steps, interface, progress) = (self.trace.steps(), self.interface, self.progress);
-        DueMachine { mac, steps, interface, is_changed, progress, uuid: self.uuid }
+        let Self { interface, progress, uuid, recorded, .. } = *self;
+        DueMachine { mac, steps: self.trace.steps(), interface, is_changed, progress, uuid, recorded }
     }
 }
 

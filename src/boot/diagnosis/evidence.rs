@@ -73,6 +73,15 @@ pub enum TransferOutcome {
     Failed,
 }
 
+/// What a TFTP client and this server agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferPace {
+    /// Size of a block, in octets.
+    pub block_size: u16,
+    /// Number of blocks that are sent before an acknowledgement.
+    pub window: u16,
+}
+
 /// A step of a boot.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
@@ -154,6 +163,8 @@ pub enum Step {
         octets: u64,
         /// Size of the file, in octets.
         size: u64,
+        /// The pace that was agreed on, once the transfer is over.
+        pace: Option<TransferPace>,
     },
     /// Somebody answered a packet of ours with an ICMP error.
     Unreachable {
@@ -293,6 +304,8 @@ impl BootTrace {
     pub const MAX_STEPS: usize = 64;
     /// Number of the newest steps that a repeated step is looked for in.
     const JOIN_WINDOW: usize = 6;
+    /// Pause after which a request that begins no boot by itself is not a repetition: the machine was started again.
+    const JOIN_PAUSE: Duration = Duration::from_secs(120);
 
     /// Returns the steps, by the time of their first occurrence.
     pub fn steps(&self) -> Vec<Evidence> {
@@ -306,8 +319,8 @@ impl BootTrace {
 
     /// Records our offer of a boot file.
     pub fn record_offer(&mut self, file: &str, has_address: bool, delay: Option<Duration>, now: Uptime) {
-        let is_same = |step: &Step| matches!(step, Step::Offered { file: known, .. } if **known == *file);
-        match self.recent(is_same) {
+        let is_same = |known: &Evidence| matches!(&known.step, Step::Offered { file: known, .. } if **known == *file);
+        match self.recent(is_same, Evidence::is_discover) {
             Some(known) => {
                 (known.last, known.count) = (now, known.count.saturating_add(1));
                 if let Step::Offered { delay: longest, .. } = &mut known.step {
@@ -320,23 +333,33 @@ impl BootTrace {
 
     /// Records a step. A repetition of a recent one is joined to it.
     pub fn record(&mut self, step: Step, now: Uptime) {
-        match self.recent(|known| known.is_repeated_by(&step)) {
+        let is_same = |known: &Evidence| {
+            let is_in_time = !step.precedes_boot() || now.saturating_sub(known.last) < Self::JOIN_PAUSE;
+            is_in_time && known.step.is_repeated_by(&step)
+        };
+        // The reads of a session are no repetition of those of the session before.
+        let is_read = matches!(step, Step::Read { .. });
+        let ends = |known: &Evidence| known.is_discover() || (is_read && matches!(known.step, Step::Login { .. }));
+        match self.recent(is_same, ends) {
             Some(known) => {
-                (known.last, known.count) = (now, known.count.saturating_add(1));
+                if !known.step.is_end_of(&step) {
+                    known.last = now;
+                }
+                known.count = known.count.saturating_add(1);
                 known.step.take_progress_of(step);
             }
             None => self.push(step, now),
         }
     }
 
-    /// Returns the newest step of the present boot that a test admits, among the last few.
-    fn recent(&mut self, test: impl Fn(&Step) -> bool) -> Option<&mut Evidence> {
+    /// Returns the newest step that a test admits, among the last few and not before one that ends the search: a new boot
+    /// is no repetition of steps of the boot before.
+    fn recent(&mut self, test: impl Fn(&Evidence) -> bool, ends: impl Fn(&Evidence) -> bool) -> Option<&mut Evidence> {
         for evidence in self.0.iter_mut().rev().take(Self::JOIN_WINDOW) {
-            if test(&evidence.step) {
+            if test(evidence) {
                 return Some(evidence);
             }
-            // A new boot is no repetition of steps of the boot before.
-            if evidence.is_discover() {
+            if ends(evidence) {
                 return None;
             }
         }
@@ -345,9 +368,31 @@ impl BootTrace {
 
     fn push(&mut self, step: Step, now: Uptime) {
         if self.0.len() == Self::MAX_STEPS {
-            self.0.pop_front();
+            // Boots go as a whole. The only one keeps its first step, which tells when it began.
+            match self.second_boot() {
+                Some(begin) => drop(self.0.drain(..begin)),
+                None => drop(self.0.remove(1)),
+            }
         }
         self.0.push_back(Evidence { first: now, last: now, count: 1, step });
+    }
+
+    /// Returns the place at which the second boot begins.
+    fn second_boot(&self) -> Option<usize> {
+        let (mut has_begun, mut has_script) = (false, false);
+        self.0.iter().position(|evidence| match evidence.step {
+            Step::PoweredOn => has_begun,
+            Step::Discover { client: DhcpClient::Firmware(..), .. } => std::mem::replace(&mut has_begun, true),
+            Step::Discover { client: DhcpClient::Ipxe, .. } => {
+                has_begun = true;
+                has_script
+            }
+            Step::Script { .. } => {
+                has_script = true;
+                false
+            }
+            _ => false,
+        })
     }
 }
 
@@ -359,8 +404,25 @@ impl Evidence {
 }
 
 impl Step {
+    /// Returns whether the step may come before a boot, and may repeat at the next one.
+    fn precedes_boot(&self) -> bool {
+        matches!(self, Self::SolicitV6 | Self::OtherInterface { .. })
+    }
+
+    /// Returns whether another step is the end of these reads, and no read.
+    fn is_end_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Read { octets, .. }, Self::Read { octets: whole, is_over: true }) => octets == whole,
+            _ => false,
+        }
+    }
+
     fn is_repeated_by(&self, other: &Self) -> bool {
         match (self, other) {
+            // A running system asks with another number each time.
+            (Self::Discover { client: DhcpClient::System, .. }, Self::Discover { client: DhcpClient::System, .. }) => {
+                true
+            }
             (Self::Discover { xid, client, .. }, Self::Discover { xid: again, client: by, .. }) => {
                 xid == again && client == by
             }
@@ -415,6 +477,30 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_goes_as_a_whole_and_the_only_one_keeps_its_beginning() {
+        let mut trace = BootTrace::default();
+        let file = |port| Step::FileRequested { file: "a".into(), port };
+        trace.record(discover(1), Uptime::ZERO);
+        (0..70).for_each(|port| trace.record(file(port), Uptime::from_secs(1 + u64::from(port))));
+        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS);
+        assert_eq!(trace.steps()[0].step, discover(1));
+        trace.record(discover(2), Uptime::from_secs(100));
+        (0..9).for_each(|port| trace.record(file(port), Uptime::from_secs(101)));
+        assert_eq!(trace.steps()[0].step, discover(2), "the boot before is gone");
+        assert_eq!(trace.steps().len(), 10);
+    }
+
+    #[test]
+    fn what_comes_before_a_boot_is_joined_for_a_while() {
+        let mut trace = BootTrace::default();
+        for second in [0, 1, 100, 221] {
+            trace.record(Step::SolicitV6, Uptime::from_secs(second));
+        }
+        let counts: Vec<_> = trace.steps().iter().map(|evidence| (evidence.first.as_secs(), evidence.count)).collect();
+        assert_eq!(counts, [(0, 3), (221, 1)]);
+    }
+
+    #[test]
     fn reads_are_one_step_that_grows() {
         let mut trace = BootTrace::default();
         for (octets, is_over) in [(10, false), (20, false), (30, true), (5, false)] {
@@ -422,5 +508,25 @@ mod tests {
         }
         let steps: Vec<_> = trace.steps().iter().map(|evidence| evidence.step.clone()).collect();
         assert_eq!(steps, [Step::Read { octets: 30, is_over: true }, Step::Read { octets: 5, is_over: false }]);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_no_read_and_the_next_session_reads_by_itself() {
+        let mut trace = BootTrace::default();
+        let read = |octets, is_over| Step::Read { octets, is_over };
+        let login = || Step::Login { image: "live".parse().unwrap() };
+        for (second, step) in [
+            (0, login()),
+            (1, read(10, false)),
+            (2, read(20, false)),
+            (60, read(20, true)),
+            (61, login()),
+            (62, read(5, false)),
+        ] {
+            trace.record(step, Uptime::from_secs(second));
+        }
+        let reads = trace.steps();
+        assert_eq!((reads[1].last.as_secs(), &reads[1].step), (2, &read(20, true)));
+        assert_eq!((reads[3].last.as_secs(), &reads[3].step), (62, &read(5, false)));
     }
 }

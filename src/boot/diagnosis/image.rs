@@ -18,7 +18,9 @@ const CATALOGUE_OCTETS: u64 = 128 << 10;
 /// Octets beyond which a kernel was loaded.
 const KERNEL_OCTETS: u64 = 1_000_000;
 /// Time after which a kernel that runs has asked for something.
-const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
+pub const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time in which a machine that has its script attaches its image.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(45);
 /// Pause of our script after a failure. A refused connection fails at once; one that is dropped takes 25 s and more.
 const REFUSED_PAUSE: Duration = Duration::from_secs(16);
 
@@ -277,7 +279,7 @@ pub fn login_not_attempted(scene: &Scene<'_>) -> Option<Finding> {
             remedy,
         );
     }
-    if !scene.has_passed(script.last, Duration::from_secs(45)) {
+    if !scene.has_passed(script.last, LOGIN_TIMEOUT) {
         return None;
     }
     Finding::new(

@@ -21,7 +21,7 @@ const DISK_BOOTS: usize = 3;
 /// Time without a sign of an installer after which somebody should look at its screen.
 const INSTALLER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Time after which a machine that was switched on has sent something.
-const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
+pub const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time after which a BMC that accepted to switch a machine on has done it.
 const POWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of config requests of an installed system, and their time, after which it waits for us.

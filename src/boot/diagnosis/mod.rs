@@ -7,6 +7,7 @@ mod evidence;
 mod image;
 mod install;
 mod ipxe_error;
+pub mod ledger;
 mod network;
 mod program;
 mod scene;
@@ -22,7 +23,8 @@ use ipnet::Ipv4Net;
 use crate::fleet::{BootStage, Certainty, Host, StallReason};
 
 pub use evidence::{
-    BootTrace, DhcpClient, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step, TransferOutcome, Uptime,
+    BootTrace, DhcpClient, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step, TransferOutcome, TransferPace,
+    Uptime,
 };
 pub use scene::Progress;
 pub use text::describe;

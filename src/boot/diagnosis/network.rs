@@ -16,13 +16,13 @@ const PROGRAM: BootStage = BootStage::Program;
 
 /// Time after an offer by which firmware that takes it asks for its address: it collects offers for 4 s at most (EDK2
 /// `mPxeDhcpTimeout`), and a busy machine needs another second.
-const OFFER_TIMEOUT: Duration = Duration::from_secs(6);
+pub const OFFER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time without an offer of an address after which the DHCP server counts as absent. EDK2 asks at 0, 4 and 12 s.
 const NO_ADDRESS_TIMEOUT: Duration = Duration::from_secs(9);
 /// Time from an address to the request for the boot file.
-const BOOT_FILE_TIMEOUT: Duration = Duration::from_secs(8);
+pub const BOOT_FILE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time after which firmware asks again on port 4011: 1, 2 and 3 s (EDK2 `PxeBcDhcp4Discover`).
-const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after which a neighbour that does not answer ARP is given up by the kernel.
 const LATE_OFFER: Duration = Duration::from_secs(3);
 

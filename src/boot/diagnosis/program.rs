@@ -17,15 +17,15 @@ const SCRIPT: BootStage = BootStage::Script;
 /// program ends that fast by a person's hand.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after which a program that runs has asked for something: iPXE initializes devices and its link.
-const PROGRAM_TIMEOUT: Duration = Duration::from_secs(20);
+pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time without an acknowledgement after which our replies do not arrive: EDK2 repeats its request each 4 s.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time within which firmware that asked for a size asks for the file.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time in which iPXE gives up DHCP (1, 2, 4 and 8 s, at most 10).
-const IPXE_DHCP_TIMEOUT: Duration = Duration::from_secs(9);
+pub const IPXE_DHCP_TIMEOUT: Duration = Duration::from_secs(9);
 /// Time from iPXE's address to its request for the script.
-const SCRIPT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SCRIPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A transfer of a boot program or another file.
 struct Transfer<'a> {
@@ -39,7 +39,7 @@ struct Transfer<'a> {
 impl<'a> Transfer<'a> {
     fn of(evidence: &'a Evidence) -> Option<Self> {
         match &evidence.step {
-            Step::Transfer { file, outcome, octets, size } => {
+            Step::Transfer { file, outcome, octets, size, .. } => {
                 Some(Self { evidence, file, outcome, octets: *octets, size: *size })
             }
             _ => None,

@@ -44,6 +44,11 @@ pub enum Progress {
 pub const SCRIPTS: [&str; 3] = ["autoexec.ipxe", "pxelinux.cfg", "grub.cfg"];
 
 impl Progress {
+    /// Returns whether a file is a boot script.
+    pub fn is_script(file: &str) -> bool {
+        SCRIPTS.contains(&file)
+    }
+
     /// Returns what a step shows of the progress; `None` for a step that is a fault or another machine's.
     pub fn of(step: &Step) -> Option<Self> {
         Some(match step {
@@ -62,7 +67,7 @@ impl Progress {
             Step::ProxyRequest { .. } => Self::ProxyRequest,
             Step::FileRequested { .. } => Self::ProgramRequest,
             Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => {
-                if SCRIPTS.contains(&&**file) {
+                if Self::is_script(file) {
                     Self::Script
                 } else {
                     Self::Program
@@ -145,6 +150,54 @@ impl<'a> Boot<'a> {
     }
 }
 
+/// Pause after which a request that comes before a boot belongs to the next one.
+const MAX_LEAD: Duration = Duration::from_secs(180);
+
+/// Divides what was seen of a machine into boots, oldest first. There is always one.
+pub fn divide(steps: &[Evidence]) -> Vec<Boot<'_>> {
+    let mut begins = vec![0];
+    let mut begun_at_script = false;
+    let mut has_begun = false;
+    for (index, evidence) in steps.iter().enumerate() {
+        let is_new = match &evidence.step {
+            Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn => has_begun,
+            // The firmware is iPXE: it has its script already, and begins again.
+            Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
+            // Firmware that fails over IPv4 goes on over IPv6, in the same boot.
+            Step::SolicitV6 => begun_at_script || is_late(&steps[..index], evidence),
+            _ => false,
+        };
+        if is_new {
+            let begin = lead(steps, index).max(begins.last().map_or(0, |last| last + 1));
+            begins.push(begin.min(index));
+            (begun_at_script, has_begun) = (false, false);
+        }
+        let is_power = matches!(evidence.step, Step::PoweredOn | Step::SolicitV6);
+        has_begun |= !is_power && Progress::of(&evidence.step).is_some();
+        begun_at_script |= matches!(evidence.step, Step::Script { .. });
+    }
+    let ends = begins.iter().skip(1).copied().chain([steps.len()]);
+    begins.iter().zip(ends).map(|(begin, end)| Boot::new(&steps[*begin..end])).collect()
+}
+
+/// Returns whether a step comes long after all others.
+fn is_late(before: &[Evidence], step: &Evidence) -> bool {
+    let last = before.iter().map(|evidence| evidence.last).max();
+    last.is_some_and(|last| step.first.saturating_sub(last) > MAX_LEAD)
+}
+
+/// Returns the place at which a boot begins whose first own request is known: firmware may have tried other interfaces
+/// before.
+fn lead(steps: &[Evidence], begin: usize) -> usize {
+    let is_of_it = |evidence: &&Evidence| match evidence.step {
+        Step::OtherInterface { client: DhcpClient::Firmware(..), .. } => {
+            steps[begin].first.saturating_sub(evidence.last) <= MAX_LEAD
+        }
+        _ => false,
+    };
+    begin - steps[..begin].iter().rev().take_while(is_of_it).count()
+}
+
 /// What the rules look at.
 #[derive(Debug)]
 pub struct Scene<'a> {
@@ -162,27 +215,7 @@ pub struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// Divides what was seen into boots.
     pub fn new(steps: &'a [Evidence], host: Option<&'a Host>, segment: &'a Segment, now: Uptime) -> Self {
-        let mut begins = vec![0];
-        let mut begun_at_script = false;
-        let mut has_begun = false;
-        for (index, evidence) in steps.iter().enumerate() {
-            let is_new = match &evidence.step {
-                Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn => has_begun,
-                // The firmware is iPXE: it has its script already, and begins again.
-                Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
-                _ => false,
-            };
-            if is_new {
-                begins.push(index);
-                (begun_at_script, has_begun) = (false, false);
-            }
-            let is_power = matches!(evidence.step, Step::PoweredOn | Step::SolicitV6);
-            has_begun |= !is_power && Progress::of(&evidence.step).is_some();
-            begun_at_script |= matches!(evidence.step, Step::Script { .. });
-        }
-        let ends = begins.iter().skip(1).copied().chain([steps.len()]);
-        let boots = begins.iter().zip(ends).map(|(begin, end)| Boot::new(&steps[*begin..end])).collect();
-        Self { boots, host, segment, now, next_look: Cell::new(None) }
+        Self { boots: divide(steps), host, segment, now, next_look: Cell::new(None) }
     }
 
     /// Returns the present boot.

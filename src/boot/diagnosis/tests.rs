@@ -98,7 +98,7 @@ impl Story {
     }
 
     fn transfer_of(self, at: f64, file: &str, outcome: TransferOutcome, octets: u64) -> Self {
-        self.see(at, Step::Transfer { file: file.into(), outcome, octets, size: 250_000 })
+        self.see(at, Step::Transfer { file: file.into(), outcome, octets, size: 250_000, pace: None })
     }
 
     fn transfer(self, at: f64, outcome: TransferOutcome, octets: u64) -> Self {

@@ -52,7 +52,7 @@ pub fn describe(step: &Step) -> String {
         Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
         Step::Refused { message, .. } => format!("refused: {message}"),
         Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
-        Step::Transfer { file, outcome, octets, size: whole } => describe_transfer(file, outcome, *octets, *whole),
+        Step::Transfer { file, outcome, octets, size: whole, .. } => describe_transfer(file, outcome, *octets, *whole),
         Step::Unreachable { by, code, from_port } => {
             format!("ICMP unreachable (code {code}) of {by} for a packet from our port {from_port}")
         }
@@ -126,7 +126,8 @@ fn describe_transfer(file: &str, outcome: &TransferOutcome, octets: u64, whole: 
     }
 }
 
-fn describe_script(action: ScriptStep) -> &'static str {
+/// Returns what a script does, after "boot script:".
+pub fn describe_script(action: ScriptStep) -> &'static str {
     match action {
         ScriptStep::Attach => "attach the image",
         ScriptStep::Load => "load the image over HTTP",

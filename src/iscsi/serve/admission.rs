@@ -374,10 +374,13 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
         ConnectionReport::Sent(count) => {
             gate.counters.iscsi_read_bytes.fetch_add(count, Ordering::Relaxed);
         }
-        ConnectionReport::Ended { login, end, sent } => {
+        ConnectionReport::Ended { login, end, sent, session } => {
             gate.counters.iscsi_sessions.fetch_sub(1, Ordering::Relaxed);
             if let Some(facts) = facts(gate, &login).filter(|_| login.claim.target.is_some()) {
-                gate.trace(facts.mac, Step::Read { octets: sent, is_over: true });
+                // Firmware abandons its session: its connection ends long after the kernel has made another.
+                if !gate.traces.follows_other(facts.mac, &session.0) {
+                    gate.trace(facts.mac, Step::Read { octets: sent, is_over: true });
+                }
             }
             tracing::debug!(peer = %login.peer, ?end, sent, "iSCSI session ended");
         }

@@ -161,9 +161,9 @@ impl ConnectionTask {
         if attached {
             self.report_sent(1);
         }
-        let (peer, sent) = (self.peer, self.sent);
+        let (peer, sent, session) = (self.peer, self.sent, self.progress.clone());
         let report = match self.login.take() {
-            Some(login) if attached => ConnectionReport::Ended { login, end, sent },
+            Some(login) if attached => ConnectionReport::Ended { login, end, sent, session },
             login => ConnectionReport::Refused { peer, login, end },
         };
         (self.handler.report)(report);

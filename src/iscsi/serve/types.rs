@@ -113,6 +113,8 @@ pub enum ConnectionReport {
         end: Option<End>,
         /// Number of bytes sent to the initiator.
         sent: u64,
+        /// The count that the session was attached with.
+        session: SentBytes,
     },
     /// A connection ended before it became a session.
     Refused {

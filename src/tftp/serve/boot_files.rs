@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::diagnosis::{Step, TransferOutcome};
+use crate::boot::diagnosis::{Step, TransferOutcome, TransferPace};
 use crate::boot::rehearsal::ServedFile;
 use crate::boot::{DropReason, Facts, Program, Reason, ScriptFormat, Stage};
 use crate::event::{Event, Protocol};
@@ -19,6 +19,7 @@ use crate::fleet::Mac;
 use crate::gate::{Gate, PendingOffer};
 use crate::images::library::ImageLibrary;
 use crate::iso::{self, FileInImage};
+use crate::tftp::options::NegotiatedOptions;
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{FileName, RelativePath, RequestedFile};
 use crate::tftp::serve::{
@@ -302,13 +303,10 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             mac(&asked, peer).inspect(|mac| gate.trace(*mac, step));
         }
         TransferReport::Silent { peer, asked, octets, size } => {
-            let (file, outcome) = (file_name(&asked).into(), TransferOutcome::Silent);
-            let step = Step::Transfer { file, outcome, octets, size };
-            mac(&asked, peer).inspect(|mac| gate.trace(*mac, step));
+            trace_transfer(gate, mac(&asked, peer), &asked, TransferOutcome::Silent, (octets, size), None);
         }
         TransferReport::Slow { peer, asked, octets, size } => {
-            let (file, outcome) = (file_name(&asked).into(), TransferOutcome::Slow);
-            mac(&asked, peer).inspect(|mac| gate.trace(*mac, Step::Transfer { file, outcome, octets, size }));
+            trace_transfer(gate, mac(&asked, peer), &asked, TransferOutcome::Slow, (octets, size), None);
         }
         TransferReport::Started { peer, asked, .. } => {
             let mac = mac(&asked, peer);
@@ -316,24 +314,28 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             gate.store.record_event(mac, Event::TftpStarted { file: file_name(&asked) })
         }
         TransferReport::Ended {
-            peer, asked, how: TransferEnd::Peer(Ending::Complete), octets, took, resent, ..
+            peer,
+            asked,
+            how: TransferEnd::Peer(Ending::Complete),
+            octets,
+            took,
+            resent,
+            granted,
+            ..
         } => {
             gate.counters.count_answered(Protocol::Tftp);
             gate.counters.tftp_sent_bytes.fetch_add(octets, std::sync::atomic::Ordering::Relaxed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             let mac = mac(&asked, peer);
-            if let Some(mac) = mac {
-                let (file, outcome) = (file_name(&asked).into(), TransferOutcome::Complete);
-                gate.trace(mac, Step::Transfer { file, outcome, octets, size: octets });
-            }
+            trace_transfer(gate, mac, &asked, TransferOutcome::Complete, (octets, octets), Some(granted));
             gate.store.record_event(
                 mac,
                 Event::TftpCompleted { file: file_name(&asked), bytes: octets, milliseconds, resent },
             );
         }
-        TransferReport::Ended { peer, asked, how, octets, size, message, .. } => {
-            if let (Some(outcome), Some(mac)) = (outcome(&how, message), mac(&asked, peer)) {
-                gate.trace(mac, Step::Transfer { file: file_name(&asked).into(), outcome, octets, size });
+        TransferReport::Ended { peer, asked, how, octets, size, message, granted, .. } => {
+            if let Some(outcome) = outcome(&how, message) {
+                trace_transfer(gate, mac(&asked, peer), &asked, outcome, (octets, size), Some(granted));
             }
             if let TransferEnd::Peer(Ending::Forged) = how {
                 gate.counters.count_dropped(Protocol::Tftp, DropReason::ForgedAck, Some(peer.ip()));
@@ -357,6 +359,21 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
         TransferReport::Dropped { peer, why } => {
             record_drop(gate, peer, why);
         }
+    }
+}
+
+/// Records the end of a transfer for the diagnosis, or its present state; of `size` octets so many were acknowledged.
+fn trace_transfer(
+    gate: &Gate,
+    mac: Option<Mac>,
+    asked: &RequestedFile,
+    outcome: TransferOutcome,
+    (octets, size): (u64, u64),
+    granted: Option<NegotiatedOptions>,
+) {
+    let pace = granted.map(|granted| TransferPace { block_size: granted.block_size, window: granted.window });
+    if let Some(mac) = mac {
+        gate.trace(mac, Step::Transfer { file: file_name(asked).into(), outcome, octets, size, pace });
     }
 }
 

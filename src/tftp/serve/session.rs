@@ -189,6 +189,7 @@ impl TransferSession {
             message: self.client_error,
             took: now.saturating_duration_since(self.since),
             resent: transfer.resent_blocks(),
+            granted: *transfer.granted(),
         })
     }
 

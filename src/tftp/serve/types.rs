@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::tftp::options::NegotiatedOptions;
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{BadPath, RequestedFile};
 use crate::tftp::serve::content::FileContent;
@@ -151,6 +152,8 @@ pub enum TransferReport {
         took: Duration,
         /// Number of packets that were sent again.
         resent: u64,
+        /// The options that were agreed on.
+        granted: NegotiatedOptions,
     },
     /// A request was refused.
     Refused {

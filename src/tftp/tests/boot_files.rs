@@ -11,6 +11,7 @@ use super::*;
 use crate::boot::Reason;
 use crate::fleet::Phase;
 use crate::gate::fixture::{Fixture, VM};
+use crate::tftp::options::{OptionLimits, RequestedOptions};
 use crate::tftp::serve::table::SessionTable;
 
 const ADDRESS: [u8; 4] = [10, 77, 0, 50];
@@ -135,6 +136,7 @@ async fn reports_of_the_server_are_counted_and_recorded() {
         message: None,
         took,
         resent: 1,
+        granted: NegotiatedOptions::new(RequestedOptions::default(), OptionLimits::of_mtu(1500, false)),
     });
     record(TransferReport::Refused { peer, asked: Some(asked), why: FileRefusal::NotFound });
     record(TransferReport::Dropped { peer: Some(peer), why: DropCause::Stray });
