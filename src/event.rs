@@ -8,6 +8,7 @@ pub mod power_report;
 mod printable;
 mod protocol;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::{Architecture, BootStage, BootTarget, Certainty, Mac, Name, Phase, Power, StallReason};
 
 pub use crate::boot::ScriptAction;
+pub use crate::boot::diagnosis::ledger::{BootOutcome, LedgerStage};
 pub use codes::{DeliveryChannel, OtherServerRole};
 pub use counters::Counters;
 pub use histogram::{DurationHistogram, HistogramReading};
@@ -288,6 +290,18 @@ pub enum Event {
         /// The reason that is taken back.
         reason: StallReason,
     },
+    /// A boot of the machine ended.
+    BootFinished {
+        /// The way in which it ended.
+        outcome: BootOutcome,
+        /// Its duration.
+        milliseconds: u64,
+        /// The milliseconds of each stage.
+        stages: BTreeMap<LedgerStage, u64>,
+        /// What of the time can be saved.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        advice: Vec<String>,
+    },
     /// A manifest was rejected; the server runs without it.
     ManifestInvalid {
         /// The error, with file and line.
@@ -331,6 +345,7 @@ impl Event {
             Self::ClockStepped { .. } => "clock_stepped",
             Self::Stalled { .. } => "stalled",
             Self::StallCleared { .. } => "stall_cleared",
+            Self::BootFinished { .. } => "boot_finished",
             Self::ManifestInvalid { .. } => "manifest_invalid",
         }
     }
@@ -370,6 +385,7 @@ impl Event {
             Self::ClockStepped { .. } => "clock set",
             Self::Stalled { .. } => "boot stalled",
             Self::StallCleared { .. } => "boot goes on",
+            Self::BootFinished { .. } => "boot finished",
             Self::ManifestInvalid { .. } => "manifest invalid",
         }
     }
@@ -408,6 +424,7 @@ impl Event {
             | Self::ClockStepped { .. }
             | Self::Stalled { .. }
             | Self::StallCleared { .. }
+            | Self::BootFinished { .. }
             | Self::ManifestInvalid { .. } => None,
         }
     }
@@ -447,6 +464,7 @@ impl Event {
             | Self::ClockStepped { .. }
             | Self::Stalled { .. }
             | Self::StallCleared { .. }
+            | Self::BootFinished { .. }
             | Self::ManifestInvalid { .. } => None,
         }
     }
@@ -487,6 +505,7 @@ impl Event {
             | Self::ClockStepped { .. }
             | Self::Stalled { .. }
             | Self::StallCleared { .. }
+            | Self::BootFinished { .. }
             | Self::ManifestInvalid { .. } => false,
         }
     }
@@ -510,7 +529,8 @@ impl Event {
             | Self::Installer { .. }
             | Self::Refused { .. }
             | Self::WaitingForImage { .. }
-            | Self::ReadFailed { .. } => true,
+            | Self::ReadFailed { .. }
+            | Self::BootFinished { .. } => true,
             Self::Assigned { .. }
             | Self::LocalBootRequested {}
             | Self::Held {}
@@ -530,14 +550,18 @@ impl Event {
         }
     }
 
-    /// Returns whether the event repeats another one. The duration of a transfer makes no difference.
+    /// Returns whether the event repeats another one. The duration of a transfer, and those of the stages of a boot, make
+    /// no difference.
     pub fn is_repeat_of(&self, other: &Self) -> bool {
-        let (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) =
-            (self, other)
-        else {
-            return self == other;
-        };
-        file == known && bytes == size
+        match (self, other) {
+            (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) => {
+                file == known && bytes == size
+            }
+            (Self::BootFinished { outcome, stages, .. }, Self::BootFinished { outcome: known, stages: before, .. }) => {
+                outcome == known && stages.keys().eq(before.keys())
+            }
+            _ => self == other,
+        }
     }
 }
 

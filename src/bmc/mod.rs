@@ -47,6 +47,14 @@ impl Reset {
         Self::Nmi,
     ];
 
+    /// Returns whether the machine boots after the operation.
+    pub fn begins_boot(self) -> bool {
+        match self {
+            Self::On | Self::GracefulRestart | Self::ForceRestart | Self::PowerCycle => true,
+            Self::ForceOff | Self::GracefulShutdown | Self::Nmi => false,
+        }
+    }
+
     /// Returns the name in Redfish.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::boot::diagnosis::Step;
+use crate::boot::diagnosis::{Progress, Step};
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::{Bmc, Host, Mac, Object, Power};
@@ -21,6 +21,8 @@ use crate::bmc::{BmcError, client};
 const MAX_CONCURRENT_REQUESTS: usize = 32;
 /// Interval in which due polls and changes of hosts are processed.
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
+/// Maximum time from a power-on to the poll that shows it, with the random deviation of the interval.
+const REPORT_DELAY: Duration = Duration::from_secs(80);
 /// Maximum number of changes that are processed at a time.
 const MAX_CHANGES: usize = 1024;
 
@@ -86,9 +88,17 @@ fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
             _ => {}
         }
     }
-    if was_off && report.power == Some(Power::On) {
+    if was_off && report.power == Some(Power::On) && !is_booting(gate, mac) {
         gate.trace(mac, Step::PoweredOn);
     }
+}
+
+/// Returns whether a machine was seen to boot since the last poll of its BMC: its power-on is reported late.
+fn is_booting(gate: &Gate, mac: Mac) -> bool {
+    let seen = gate.traces.look_up(mac).and_then(|machine| machine.progress);
+    seen.is_some_and(|(reached, last)| {
+        reached >= Progress::Discover && gate.traces.now().saturating_sub(last) < REPORT_DELAY
+    })
 }
 
 /// Writes a report to the store. After a failure the host is polled again, which repeats the report.
@@ -153,6 +163,28 @@ fn poll_time() -> PollTime {
 mod tests {
     use super::*;
     use crate::fleet::{HostSpec, HostStatus, Meta, Secret};
+    use crate::gate::fixture::{Fixture, VM};
+
+    #[tokio::test]
+    async fn a_power_on_that_is_reported_late_begins_no_boot() {
+        let fixture = Fixture::new("hold");
+        let bmc = serde_json::json!({"address": "redfish://10.0.0.9", "username": "u", "password": "p"});
+        fixture.put_vm(serde_json::json!({"bmc": bmc})).await;
+        let bmc = fixture.vm().spec.bmc.clone().unwrap();
+        let report = |power| PowerReport { power: Some(power), ..PowerReport::new(&bmc) };
+        let change = Change::PowerReported { mac: VM, report: Box::new(report(Power::Off)) };
+        fixture.gate.store.commit(change).await.unwrap();
+        let count = || {
+            let steps = fixture.gate.traces.look_up(VM).map(|machine| machine.steps).unwrap_or_default();
+            steps.iter().filter(|evidence| evidence.step == Step::PoweredOn).count()
+        };
+        trace_report(&fixture.gate, VM, &report(Power::On));
+        assert_eq!(count(), 1, "nothing was heard of it");
+        fixture.gate.trace(VM, Step::FileRequested { file: "a".into(), port: 1 });
+        (0..9).for_each(|_| fixture.gate.trace(VM, Step::Completed));
+        trace_report(&fixture.gate, VM, &report(Power::On));
+        assert_eq!(count(), 1, "it boots already");
+    }
 
     #[tokio::test]
     async fn a_bounded_number_of_requests_is_under_way() {

@@ -1,4 +1,4 @@
-//! Looks at machines whose boot may not go on, and makes their diagnosis known.
+//! Looks at machines whose boot may not go on, makes their diagnosis known, and records the boots that ended.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -27,7 +27,7 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = stopped.wait_for(|stop| *stop) => return gate.record_last_boots(),
         }
         look(&gate).await;
     }
@@ -35,7 +35,13 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
 
 /// Looks at the machines that are due, and at those with a diagnosis: the host may have changed.
 pub async fn look(gate: &Gate) {
-    for (machine, outcome) in outcomes(gate) {
+    let due = gate.traces.take_due(gate.traces.now());
+    for machine in &due {
+        if let Some(next) = gate.record_finished_boots(machine) {
+            gate.traces.look_again(machine.mac, next);
+        }
+    }
+    for (machine, outcome) in outcomes(gate, due) {
         if let Some(next) = outcome.next_look {
             gate.traces.look_again(machine.mac, next);
         }
@@ -43,8 +49,7 @@ pub async fn look(gate: &Gate) {
     }
 }
 
-fn outcomes(gate: &Gate) -> Vec<(DueMachine, Outcome)> {
-    let mut due = gate.traces.take_due(gate.traces.now());
+fn outcomes(gate: &Gate, mut due: Vec<DueMachine>) -> Vec<(DueMachine, Outcome)> {
     let seen: HashSet<_> = due.iter().map(|machine| machine.mac).collect();
     let state = gate.store.snapshot();
     gate.stalls.retain(|mac| state.is_declared(mac) || gate.traces.is_known(mac));

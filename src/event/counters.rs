@@ -7,7 +7,7 @@ use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
 use crate::fleet::StallReason;
 
-use super::{DurationHistogram, Protocol};
+use super::{DurationHistogram, LedgerStage, Protocol};
 
 /// Counters of every answer, refusal and drop, by protocol and reason. The metrics read them.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Counters {
     dropped: [[AtomicU64; DropReason::ALL.len()]; Protocol::ALL.len()],
     stalls: [AtomicU64; StallReason::ALL.len()],
     installer_lines: [AtomicU64; InstallerSource::ALL.len()],
+    boot_stages: [DurationHistogram; LedgerStage::ALL.len()],
     /// Packets that the kernel dropped because a socket's receive buffer was full.
     pub socket_receive_drops: AtomicU64,
     /// Appearances of other DHCP servers on our segments.
@@ -40,6 +41,7 @@ impl Default for Counters {
             dropped: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             stalls: std::array::from_fn(|_| AtomicU64::new(0)),
             installer_lines: std::array::from_fn(|_| AtomicU64::new(0)),
+            boot_stages: std::array::from_fn(|_| DurationHistogram::of_boots()),
             socket_receive_drops: AtomicU64::new(0),
             rogue_dhcp_servers: AtomicU64::new(0),
             http_requests: DurationHistogram::default(),
@@ -86,6 +88,11 @@ impl Counters {
     /// Returns the number of lines of installers that went into timelines.
     pub fn installer_lines(&self, source: InstallerSource) -> u64 {
         self.installer_lines[source as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns the histogram of the durations of a stage of boots.
+    pub fn boot_stage(&self, stage: LedgerStage) -> &DurationHistogram {
+        &self.boot_stages[stage as usize]
     }
 
     /// Returns the number of answered requests.

@@ -1,11 +1,12 @@
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::boot::Reason;
 use crate::boot::installer::{InstallerSource, LogLevel};
 use crate::fleet::{ImageStatus, Name};
 
-use super::{DeliveryChannel, Entry, Event, Protocol};
+use super::{BootOutcome, DeliveryChannel, Entry, Event, LedgerStage, Protocol};
 
 /// Logs an entry at a level; absent fields are left out.
 macro_rules! log_at {
@@ -41,9 +42,10 @@ macro_rules! log_at {
             milliseconds = facts.milliseconds,
             resent = facts.resent,
             step_seconds = facts.step_seconds,
+            outcome = facts.outcome,
             unit = facts.unit,
             directory = facts.directory,
-            detail = facts.detail,
+            detail = facts.detail.as_deref(),
             "{}",
             entry.event.summary()
         );
@@ -137,6 +139,7 @@ impl Severity {
             | Event::PowerSwitched { .. }
             | Event::WaitingForImage { .. }
             | Event::StallCleared { .. }
+            | Event::BootFinished { .. }
             | Event::DiskSpaceRecovered { .. } => Self::Info,
         }
     }
@@ -173,12 +176,18 @@ struct LogFields<'a> {
     resent: Option<u64>,
     /// Step of the wall clock, in seconds.
     step_seconds: Option<i64>,
+    outcome: Option<&'a str>,
     unit: Option<u8>,
     directory: Option<&'a str>,
-    detail: Option<&'a str>,
+    detail: Option<Cow<'a, str>>,
 }
 
 impl<'a> LogFields<'a> {
+    fn of_boot(outcome: BootOutcome, milliseconds: u64, detail: String) -> Self {
+        let (outcome, milliseconds) = (Some(outcome.code()), Some(milliseconds));
+        Self { outcome, milliseconds, detail: Some(detail.into()), ..Self::default() }
+    }
+
     fn of(event: &'a Event) -> Self {
         let none = Self::default();
         match event {
@@ -209,12 +218,14 @@ impl<'a> LogFields<'a> {
             Event::BootCompleteIgnored { phase } => Self { phase: Some(phase.to_string().into()), ..none },
             Event::LocalDisk { reason } => Self { reason: Some(reason.code()), ..none },
             Event::Refused { protocol, reason, message } => {
-                Self { protocol: Some(*protocol), reason: Some(reason.code()), detail: Some(message), ..none }
+                Self { protocol: Some(*protocol), reason: Some(reason.code()), detail: Some(message.into()), ..none }
             }
             Event::Power { state } => Self { power: Some(state.as_str()), ..none },
             Event::PowerSwitched { reset } => Self { reset: Some(reset), ..none },
-            Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message), ..none },
-            Event::Image { phase, message, .. } => Self { phase: Some(phase.into()), detail: Some(message), ..none },
+            Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message.into()), ..none },
+            Event::Image { phase, message, .. } => {
+                Self { phase: Some(phase.into()), detail: Some(message.into()), ..none }
+            }
             Event::DiskNearlyFull { directory, free } | Event::DiskSpaceRecovered { directory, free } => {
                 Self { directory: Some(directory), free_bytes: Some(*free), ..none }
             }
@@ -226,15 +237,18 @@ impl<'a> LogFields<'a> {
                 reason: Some(reason.code()),
                 certainty: Some(certainty.code()),
                 remedy: Some(remedy),
-                detail: Some(message),
+                detail: Some(message.into()),
                 ..none
             },
+            Event::BootFinished { outcome, milliseconds, stages, advice } => {
+                Self::of_boot(*outcome, *milliseconds, spent(stages, advice))
+            }
             Event::StallCleared { reason } => Self { reason: Some(reason.code()), ..none },
             Event::InstallFailed { message }
             | Event::Warning { message, .. }
             | Event::BmcFailed { message }
             | Event::WaitingForImage { message, .. }
-            | Event::ManifestInvalid { message } => Self { detail: Some(message), ..none },
+            | Event::ManifestInvalid { message } => Self { detail: Some(message.into()), ..none },
             Event::Assigned { .. }
             | Event::LocalBootRequested {}
             | Event::Held {}
@@ -243,4 +257,13 @@ impl<'a> LogFields<'a> {
             | Event::Installer { .. } => none,
         }
     }
+}
+
+/// Returns the stages of a boot with their seconds, then what of the time can be saved.
+fn spent(stages: &BTreeMap<LedgerStage, u64>, advice: &[String]) -> String {
+    let stages = stages.iter().map(|(stage, milliseconds)| {
+        format!("{} {}.{} s", stage.code(), milliseconds / 1000, milliseconds % 1000 / 100)
+    });
+    let stages = stages.collect::<Vec<_>>().join(", ");
+    [stages].iter().chain(advice).cloned().collect::<Vec<_>>().join("; ")
 }

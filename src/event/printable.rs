@@ -32,6 +32,7 @@ impl Event {
             | Self::ManifestInvalid { message } => vec![message],
             Self::Image { phase, message, .. } => vec![phase, message],
             Self::Stalled { message, remedy, .. } => vec![message, remedy],
+            Self::BootFinished { advice, .. } => advice.iter_mut().collect(),
             Self::PowerSwitched { reset } => vec![reset],
             Self::DiskNearlyFull { directory, .. } | Self::DiskSpaceRecovered { directory, .. } => vec![directory],
             Self::OtherDhcpServer { interface, .. } => vec![interface],

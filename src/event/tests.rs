@@ -47,6 +47,12 @@ fn every_event() -> Vec<Event> {
         Event::DiskSpaceRecovered { directory: text(), free: 1 },
         Event::OtherDhcpServer { interface: text(), address, role: OtherServerRole::BootServer },
         Event::ClockStepped { seconds: -3600 },
+        Event::BootFinished {
+            outcome: BootOutcome::Installed,
+            milliseconds: 48_250,
+            stages: [(LedgerStage::Dhcp, 4_250), (LedgerStage::Install, 44_000)].into(),
+            advice: vec![text()],
+        },
         Event::ManifestInvalid { message: text() },
     ]
 }
@@ -85,6 +91,20 @@ fn every_event_has_its_code_in_json_and_reads_back() {
         assert_eq!(json["event"], event.code(), "{event:?}");
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
     }
+}
+
+#[test]
+fn boots_with_the_same_stages_are_repetitions() {
+    let boot = |outcome, milliseconds, stage| Event::BootFinished {
+        outcome,
+        milliseconds,
+        stages: [(LedgerStage::Dhcp, milliseconds), (stage, 0)].into(),
+        advice: Vec::new(),
+    };
+    let first = boot(BootOutcome::Restarted, 28_000, LedgerStage::Ipv6);
+    assert!(boot(BootOutcome::Restarted, 28_100, LedgerStage::Ipv6).is_repeat_of(&first));
+    assert!(!boot(BootOutcome::LocalDisk, 28_000, LedgerStage::Ipv6).is_repeat_of(&first));
+    assert!(!boot(BootOutcome::Restarted, 28_000, LedgerStage::Program).is_repeat_of(&first));
 }
 
 #[test]

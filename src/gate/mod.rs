@@ -12,6 +12,7 @@ pub mod identity;
 mod installer;
 pub mod interfaces;
 mod ipxe_clients;
+mod ledgers;
 pub mod media;
 pub mod neighbours;
 mod observe;

@@ -15,7 +15,7 @@ use crate::api::ops::process::Process;
 use crate::api::state::Shared;
 use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
-use crate::event::{HistogramReading, Protocol};
+use crate::event::{HistogramReading, LedgerStage, Protocol};
 use crate::fleet::{Phase, StallReason};
 use crate::http::reply::{Reply, bytes};
 use crate::store::free_space::FreeSpace;
@@ -56,6 +56,7 @@ enum Values {
     Gauge(Vec<(Labels, u64)>),
     Time(f64),
     Histogram(HistogramReading),
+    Histograms(Vec<(Labels, HistogramReading)>),
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -142,6 +143,12 @@ impl Figures {
         self.gauges("bootlatch_hosts_stalled", "Hosts whose boot does not go on, by reason.", stalled);
         let help = "Boots that stopped to go on, by the reason of their diagnosis.";
         self.counters("bootlatch_stalls", help, by_reason(&|reason| shared.gate.counters.stalls(reason)));
+        let stage = |stage: &LedgerStage| {
+            (vec![("stage", stage.code().to_owned())], shared.gate.counters.boot_stage(*stage).read())
+        };
+        let help = "Time that finished boots of declared hosts spent in a stage.";
+        let stages = LedgerStage::ALL.iter().map(stage).collect();
+        self.add("bootlatch_boot_stage_duration_seconds", help, Values::Histograms(stages));
         let now = crate::store::now();
         let leases = state.leases().filter(|lease| lease.is_bound_at(now)).count();
         self.gauge("bootlatch_dhcp_leases", "Bound DHCP leases.", leases.try_into().unwrap_or(u64::MAX));
@@ -204,7 +211,7 @@ impl Metric {
         let kind = match &self.values {
             Values::Counter(_) | Values::Seconds(_) => MetricType::Counter,
             Values::Gauge(_) | Values::Time(_) => MetricType::Gauge,
-            Values::Histogram(_) => MetricType::Histogram,
+            Values::Histogram(_) | Values::Histograms(_) => MetricType::Histogram,
         };
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         match &self.values {
@@ -220,6 +227,11 @@ impl Metric {
             Values::Time(value) => metric.encode_gauge(value),
             Values::Histogram(HistogramReading { sum, count, buckets }) => {
                 metric.encode_histogram::<Labels>(*sum, *count, buckets, None)
+            }
+            Values::Histograms(rows) => {
+                rows.iter().try_for_each(|(labels, HistogramReading { sum, count, buckets })| {
+                    metric.encode_family(labels)?.encode_histogram::<Labels>(*sum, *count, buckets, None)
+                })
             }
         }
     }
@@ -244,6 +256,7 @@ mod tests {
         counters.count_refused(Protocol::Tftp, Reason::NoConfig, None);
         counters.count_dropped(Protocol::Iscsi, DropReason::Truncated, None);
         counters.http_requests.record(Duration::from_millis(3));
+        counters.boot_stage(LedgerStage::Dhcp).record(Duration::from_secs(4));
         let reply = fixture.machine("GET", "/metrics").await;
         assert_eq!(reply.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
         let text = std::str::from_utf8(reply.body()).unwrap();
@@ -266,6 +279,12 @@ mod tests {
             "bootlatch_http_request_duration_seconds_bucket{le=\"+Inf\"} 1",
             "bootlatch_http_request_duration_seconds_bucket{le=\"0.0025\"} 0",
             "bootlatch_http_request_duration_seconds_bucket{le=\"0.005\"} 1",
+            "# TYPE bootlatch_boot_stage_duration_seconds histogram",
+            "bootlatch_boot_stage_duration_seconds_count{stage=\"dhcp\"} 1",
+            "bootlatch_boot_stage_duration_seconds_sum{stage=\"dhcp\"} 4.0",
+            "bootlatch_boot_stage_duration_seconds_bucket{stage=\"dhcp\",le=\"5\"} 1",
+            "bootlatch_boot_stage_duration_seconds_bucket{stage=\"dhcp\",le=\"2.5\"} 0",
+            "bootlatch_boot_stage_duration_seconds_count{stage=\"system\"} 0",
             "bootlatch_tftp_sent_bytes_total 0",
             "bootlatch_installer_lines_total{source=\"cloud_init\"} 0",
             "bootlatch_packets_dropped_total{protocol=\"syslog\",reason=\"untied_source\"} 0",

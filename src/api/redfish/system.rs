@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::bmc::{self, BootDevice, Reset};
+use crate::boot::diagnosis::Step;
 use crate::event::power_report::PowerReport;
 use crate::fleet::boot_override::{self, BootOverride, OverrideTarget};
 use crate::fleet::{Host, Key, Object};
@@ -29,6 +30,9 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Red
     let known = || format!("ResetType: expected one of {}", Reset::ALL.map(Reset::as_str).join(", "));
     let wanted = body["ResetType"].as_str().and_then(Reset::parse).ok_or_else(|| RedfishError::bad_value(known()))?;
     bmc::client::reset(bmc, wanted).await?;
+    if wanted.begins_boot() {
+        shared.gate.trace(host.spec.boot_mac_address, Step::PoweredOn);
+    }
     // A reset by hand replaces a power change of the spec that is still in progress.
     if let Some(transition) = &host.status.power_transition {
         let report = PowerReport { ended_transition: Some(transition.request_time), ..PowerReport::new(bmc) };
