@@ -90,7 +90,8 @@ pub enum HostCommand {
     /// Show why a host does not boot, and the steps of its boots
     #[command(after_help = "Examples:\n  bootlatch host why node1")]
     Why(WhyArgs),
-    /// Show the timeline of a host
+    /// Show the timeline of a host, or where the time of its boots went
+    #[command(after_help = "Examples:\n  bootlatch host timeline node1\n  bootlatch host timeline node1 --ledger")]
     Timeline {
         /// Name or MAC address of the host
         #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]

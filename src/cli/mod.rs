@@ -18,6 +18,7 @@ mod get;
 mod host;
 mod init;
 mod iso;
+mod ledger;
 mod line_diff;
 mod local_files;
 mod lookup;

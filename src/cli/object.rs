@@ -122,7 +122,9 @@ pub enum ObjectCommand {
         field: String,
     },
     /// Show what happened to a host, or to all
-    #[command(after_help = "Examples:\n  bootlatch timeline node1\n  bootlatch timeline -f")]
+    #[command(
+        after_help = "Examples:\n  bootlatch timeline node1\n  bootlatch timeline node1 --ledger\n  bootlatch timeline -f"
+    )]
     Timeline(TimelineArgs),
     /// Show why a host does not boot, and the steps of its boots
     Why(WhyArgs),

@@ -11,6 +11,8 @@ use crate::fleet::text::printable;
 
 use super::client::ApiClient;
 use super::connection::ConnectionArgs;
+use super::exit::UsageError;
+use super::ledger;
 use super::lookup::{self, items};
 use super::reference::object_path;
 use super::show::{Column, OutputFormat, print_or_end, show};
@@ -48,6 +50,9 @@ pub struct TimelineView {
     /// Print new events as they happen, until interrupted
     #[arg(short, long)]
     pub follow: bool,
+    /// Print where the time of the host's last boots went, stage by stage, and what of it can be saved
+    #[arg(long, conflicts_with = "follow")]
+    pub ledger: bool,
     /// Namespace of the host
     #[arg(short, long, default_value = "default")]
     pub namespace: String,
@@ -61,6 +66,9 @@ pub struct TimelineView {
 /// # Errors
 /// The host does not exist, or the server refuses the request.
 pub async fn timeline(connection_args: &ConnectionArgs, host: Option<&str>, view: &TimelineView) -> anyhow::Result<()> {
+    if view.ledger && host.is_none() {
+        return Err(UsageError("--ledger: name a host".to_owned()).into());
+    }
     let mut client = ApiClient::connect(connection_args).await?;
     let path = match host {
         None => "/api/v1/timeline".to_owned(),
@@ -68,7 +76,11 @@ pub async fn timeline(connection_args: &ConnectionArgs, host: Option<&str>, view
             // `KIND/NAME`, as `get -o name` prints it, is understood.
             let word = word.strip_prefix("baremetalhost/").or(word.strip_prefix("host/")).unwrap_or(word);
             let name = lookup::resolve(&mut client, Kind::BareMetalHost, &view.namespace, word).await?;
-            object_path(Kind::BareMetalHost, &view.namespace, &name) + "/timeline"
+            let path = object_path(Kind::BareMetalHost, &view.namespace, &name);
+            if view.ledger {
+                return ledger::show_ledgers(&mut client, &path, view.output).await;
+            }
+            path + "/timeline"
         }
     };
     if view.follow {

@@ -1,10 +1,12 @@
-//! Answers why a host does not boot: the diagnosis that stands, and the steps of its boots that were seen.
+//! Answers why a host does not boot: the diagnosis that stands, the steps of its boots that were seen, and where their
+//! time went.
 
 use hyper::StatusCode;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::api::objects::boot_ledger::BootLedger;
 use crate::api::objects::status::Status;
 use crate::api::objects::write::find;
 use crate::api::state::Shared;
@@ -27,6 +29,8 @@ pub struct DiagnosisReport {
     diagnosis: Option<Stall>,
     /// What was seen of the last boots since the server started, oldest first.
     steps: Vec<SeenStep>,
+    /// Where the time of these boots went, oldest first. The last one may go on.
+    ledger: Vec<BootLedger>,
 }
 
 /// A step of a boot that was seen.
@@ -49,7 +53,9 @@ pub struct SeenStep {
 pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
     let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
     let (gate, mac) = (&shared.gate, host.spec.boot_mac_address);
-    let steps = gate.traces.look_up(mac).map(|machine| machine.steps).unwrap_or_default();
+    let machine = gate.traces.look_up(mac);
+    let ledgers = machine.as_ref().map(|machine| gate.ledgers(machine)).unwrap_or_default();
+    let steps = machine.map(|machine| machine.steps).unwrap_or_default();
     let clock = gate.trace_clock();
     let steps = steps.iter().map(|evidence| SeenStep {
         first: clock.time_of(evidence.first),
@@ -63,6 +69,7 @@ pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
         host: host.metadata.name.to_string(),
         diagnosis: gate.stalls.get(mac),
         steps: steps.collect(),
+        ledger: ledgers.into_iter().map(|ledger| BootLedger::new(clock, ledger)).collect(),
     };
     Ok(reply::json(StatusCode::OK, &report))
 }

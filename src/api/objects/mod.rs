@@ -4,6 +4,7 @@ pub mod access_reviews;
 pub mod actions;
 mod apply;
 pub mod body;
+mod boot_ledger;
 pub mod diagnosis;
 pub mod discovery;
 mod duplicate_keys;
