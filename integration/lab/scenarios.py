@@ -1,5 +1,8 @@
 """Installs from the ISO over iSCSI. Each scenario gets the kit, and raises LabError if a check fails."""
 
+import json
+from datetime import datetime
+
 from .cycle import BOOT_LIMIT, Cycle, host_name
 from .lab import Lab
 from .process import LabError
@@ -37,6 +40,31 @@ def check_disk_boot(run, loads):
     expect(seen.count("tftp_completed") <= loads, f"iPXE was loaded more than once: {seen}")
 
 
+def ledgers(run):
+    """Returns the ledgers of the machine's boots, oldest first."""
+    return json.loads(run.lab.appliance.command("host", "timeline", host_name(run.machine), "--ledger", "-o", "json"))
+
+
+def check_ledger(run):
+    """Checks the ledger of an install: its stages add up, and agree with the machine's console and the timeline."""
+    seconds = lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    boots = ledgers(run)
+    expect([boot["outcome"] for boot in boots] == ["installed", "local_disk"], f"the ledgers: {boots}")
+    boot = boots[0]
+    lengths = [stage["milliseconds"] for stage in boot["stages"]]
+    expect(sum(lengths) == boot["milliseconds"], f"the stages do not add up: {boot}")
+    starts = {stage["stage"]: seconds(stage["start"]) for stage in boot["stages"]}
+    expect(all(name in starts for name in ("dhcp", "script", "loader", "kernel", "install")), f"stages are missing: {boot}")
+    console = {name: when for when, name in reversed(run.console_events())}
+    server = {name: when for when, name in reversed(run.server_events())}
+    pairs = [("the begin", starts["dhcp"], server["offer"]), ("the script", starts["loader"], server["script"]),
+             ("the end", seconds(boot["end"]), console["complete"])]
+    wrong = [f"{what}: {there - here:+.2f} s" for what, here, there in pairs if abs(there - here) > CONSOLE_DELAY]
+    expect(not wrong, f"the ledger differs from the machine's log: {wrong}; {boot}")
+    expect(starts["kernel"] - 1 <= console["kernel-up"] <= starts["install"] + CONSOLE_DELAY, f"the kernel came up at {console['kernel-up']}: {boot}")
+    expect(starts["install"] <= console["config-fetched"] <= seconds(boot["end"]) + CONSOLE_DELAY, f"config at {console['config-fetched']}: {boot}")
+
+
 def install_and_return(kit, firmware, dhcp_server):
     """A blank machine installs, boots its disk, and a later PXE boot goes to the disk again."""
     with Lab(kit, f"install-{firmware}-{dhcp_server}", dhcp_server) as lab:
@@ -46,9 +74,14 @@ def install_and_return(kit, firmware, dhcp_server):
         run.install()
         run.os_up()
         check_install(run)
+        check_ledger(run)
         run.reset()
         run.os_up()
         check_disk_boot(run, loads=2)
+        lab.appliance.stop()
+        lab.serve()
+        kept = [(boot["outcome"], boot.get("count", 1)) for boot in ledgers(run)]
+        expect(kept == [("installed", 1), ("local_disk", 2)], f"the ledgers after a restart of the server: {kept}")
         lab.appliance.stop()
 
 
