@@ -3,21 +3,31 @@
 use std::net::IpAddr;
 
 use crate::boot::diagnosis::{ElsewhereRequest, Evidence, ScriptStep, Step};
-use crate::boot::{Facts, Reason, Verdict};
-use crate::fleet::{Mac, Name};
+use crate::boot::{Facts, Reason, ScriptFormat, Verdict};
+use crate::fleet::{Image, Mac, Method, Name, machine_uuid};
 use crate::gate::boot_traces::DueMachine;
 use crate::gate::{Gate, HostDecision};
+
+/// Returns whether iPXE attaches an image from the target of this server.
+fn is_attached_here(image: &Image) -> bool {
+    image.spec.is_local() && matches!(image.spec.method, Method::Sanboot | Method::Sanhook)
+}
 
 /// Reasons to refuse a request that came from an address of somebody else than the machine that it names.
 const ELSEWHERE: [Reason; 4] =
     [Reason::AddressOfOtherMachine, Reason::NotSpecIp, Reason::SeenAtOtherAddress, Reason::AddressUnverified];
 
 impl Gate {
-    /// Records the script that a machine is served.
-    pub(super) fn trace_script(&self, mac: Mac, decided: &HostDecision) {
+    /// Records the script that a machine is served. iPXE logs in to our target only for some methods of an image.
+    pub fn trace_script(&self, mac: Mac, decided: &HostDecision, format: ScriptFormat) {
+        let is_ipxe = matches!(format, ScriptFormat::Ipxe | ScriptFormat::Autoexec);
+        let logs_in = |name: &Name| {
+            let state = self.store.load();
+            is_ipxe && state.image(name).is_some_and(|image| is_attached_here(image))
+        };
         let action = match &decided.decision.verdict {
-            Verdict::SanBoot(_) if decided.medium.is_some() => ScriptStep::Load,
-            Verdict::SanBoot(_) => ScriptStep::Attach,
+            Verdict::SanBoot(name) if logs_in(name) => ScriptStep::Attach,
+            Verdict::SanBoot(_) => ScriptStep::Load,
             Verdict::LocalDisk(_) => ScriptStep::LocalDisk,
             Verdict::Wait(_) | Verdict::Menu => ScriptStep::Wait,
             Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return,
@@ -83,11 +93,8 @@ impl Gate {
         if !machine.is_changed || state.is_declared(machine.mac) {
             return;
         }
-        let mut others = state.hosts_by_uuid(uuid).map(|(mac, _)| mac).filter(|mac| *mac != machine.mac);
-        // Several hosts with one UUID are boards whose maker repeats it.
-        if let (Some(host), None) = (others.next(), others.next())
-            && state.is_declared(host)
-        {
+        let others = state.hosts_by_uuid(uuid).filter(|(mac, _)| *mac != machine.mac);
+        if let Some(host) = machine_uuid::machine_of(uuid, others).filter(|host| state.is_declared(*host)) {
             let step = Step::OtherInterface { mac: machine.mac, client };
             self.traces.record_at(host, step, at, |mac| self.store.load().is_declared(mac));
         }

@@ -174,9 +174,7 @@ impl Gate {
         }
         let decided = self.require_proof(self.decide_and_enrol(facts).await, client.is_tied());
         let decided = self.commit(&client, protocol, decided).await;
-        let decided = self.with_medium(decided, at).await;
-        self.trace_script(facts.mac, &decided);
-        decided
+        self.with_medium(decided, at).await
     }
 
     /// Judges a client that requests a script.

@@ -39,9 +39,7 @@ impl Gate {
         let decided = self.require_proof(self.decide_and_enrol(facts).await, client.is_tied());
         let Decision { record, event, .. } = &decided.decision;
         let Some(transition) = *record else {
-            let decided = self.commit(&client, protocol, decided).await;
-            self.trace_script(facts.mac, &decided);
-            return (decided, None);
+            return (self.commit(&client, protocol, decided).await, None);
         };
         // While the state cannot be written no install begins.
         if self.store.probe_write().await.is_some() {
@@ -56,9 +54,7 @@ impl Gate {
             (transition, _) => transition,
         };
         let pending = PendingOffer { facts: *facts, protocol, transition, event };
-        let decided = self.with_medium(decided, at).await;
-        self.trace_script(facts.mac, &decided);
-        (decided, Some(pending))
+        (self.with_medium(decided, at).await, Some(pending))
     }
 
     /// Returns a decision with the host as it will be after the record: the token in the script depends on the time of

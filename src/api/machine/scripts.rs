@@ -75,7 +75,11 @@ async fn answer_script(
     let decision = match is_head {
         // A HEAD offers nothing: nobody reads the script.
         true => gate.preview(facts),
-        false => gate.script(facts, choice, Protocol::Http, peer.local).await,
+        false => {
+            let decided = gate.script(facts, choice, Protocol::Http, peer.local).await;
+            gate.trace_script(facts.mac, &decided, format);
+            decided
+        }
     };
     let script = gate.render(facts, &decision, format, peer.local);
     gate.counters.count_answered(Protocol::Http);

@@ -18,9 +18,11 @@ const CATALOGUE_OCTETS: u64 = 128 << 10;
 /// Octets beyond which a kernel was loaded.
 const KERNEL_OCTETS: u64 = 1_000_000;
 /// Time after which a kernel that runs has asked for something.
-pub const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
+pub const KERNEL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time in which a machine that has its script attaches its image.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(45);
+/// Pause between two scripts that shows a failure: our script sleeps for 10 s after one.
+const MIN_PAUSE: Duration = Duration::from_secs(8);
 /// Pause of our script after a failure. A refused connection fails at once; one that is dropped takes 25 s and more.
 const REFUSED_PAUSE: Duration = Duration::from_secs(16);
 
@@ -207,9 +209,9 @@ pub fn medium_not_found(scene: &Scene<'_>) -> Option<Finding> {
     }
     Finding::new(
         (BootStage::Install, StallReason::MediumNotFound),
-        Certainty::Likely,
-        "Its kernel runs (it asked for an address) and neither reads its image again nor asks for its config: most often \
-         the installer does not find the image that it was started from"
+        Certainty::Possible,
+        "Its kernel runs (it asked for an address) and neither reads its image again nor asks for its config: the \
+         installer does not find the image that it was started from, or runs from memory"
             .to_owned(),
         "use method = sanhook or kernel of the image, or an image whose installer reads the iBFT",
     )
@@ -222,15 +224,17 @@ pub fn kernel_silent(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let (octets, last, _) = reads(&boot)?;
-    if octets < KERNEL_OCTETS || !scene.has_passed(last.max(boot.last()), KERNEL_TIMEOUT) {
+    // A second login is that of the kernel. What is read over HTTP is not followed to its end.
+    let logins = boot.steps.iter().filter(|evidence| matches!(evidence.step, Step::Login { .. })).count();
+    if logins != 1 || octets < KERNEL_OCTETS || !scene.has_passed(last.max(boot.last()), KERNEL_TIMEOUT) {
         return None;
     }
     Finding::new(
         (BootStage::Install, StallReason::KernelSilent),
-        Certainty::Likely,
+        Certainty::Possible,
         format!(
-            "It read {} of its image (loader and kernel), and nothing of its system was heard since {}: most often the image \
-             has no driver for its network interface, or its kernel stopped",
+            "It read {} of its image, and nothing was heard for {}: a menu waits for a key, its kernel has no driver for its \
+             network interface, or it stopped",
             size(octets),
             seconds(scene.now.saturating_sub(last))
         ),
@@ -265,8 +269,9 @@ pub fn login_not_attempted(scene: &Scene<'_>) -> Option<Finding> {
     }
     let remedy = format!("let TCP 3260 to {us} through");
     let name = (IMAGE, StallReason::LoginNotAttempted);
-    if script.count >= 2 {
-        let pause = script.last.saturating_sub(script.first) / (script.count - 1);
+    let pause = script.last.saturating_sub(script.first) / script.count.saturating_sub(1).max(1);
+    // A loader may fetch its script twice at once.
+    if script.count >= 2 && pause >= MIN_PAUSE {
         let how = if pause <= REFUSED_PAUSE {
             "is refused on the way (it fails at once; a silent drop would take 25 s)"
         } else {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::boot::Reason;
-use crate::fleet::{BootStage, BootTarget, Certainty, Phase, Power, StallReason};
+use crate::boot::{BootProtocol, Reason};
+use crate::fleet::{BootRisk, BootStage, BootTarget, Certainty, Phase, Power, StallReason};
 
 use super::Finding;
-use super::evidence::{ElsewhereRequest, ScriptStep, Step};
+use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
 use super::scene::{Boot, Progress, Scene};
 use super::text::{seconds, size};
 
@@ -14,6 +14,8 @@ const INSTALL: BootStage = BootStage::Install;
 
 /// Time within which a machine that is sent to its disk again and again is in a loop.
 const DISK_LOOP: Duration = Duration::from_secs(300);
+/// Time without a step after which the system on the disk runs.
+const AWAY: Duration = Duration::from_secs(60);
 /// Time after a boot from the disk within which no system can have started and restarted the machine.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of boots from the disk in `DISK_LOOP` that are a loop.
@@ -34,6 +36,14 @@ fn octets_read(boot: &Boot<'_>) -> u64 {
         _ => None,
     });
     read.sum()
+}
+
+/// Returns the protocol by which the firmware boots.
+fn protocol(boot: &Boot<'_>) -> Option<BootProtocol> {
+    boot.find_map(|evidence| match evidence.step {
+        Step::Discover { client: DhcpClient::Firmware(protocol, _), .. } => Some(protocol),
+        _ => None,
+    })
 }
 
 fn has_script(boot: &Boot<'_>, wanted: &[ScriptStep]) -> bool {
@@ -62,14 +72,14 @@ pub fn disk_not_bootable(scene: &Scene<'_>) -> Option<Finding> {
     {
         return None;
     }
-    let cause = if pause < Duration::from_secs(45) {
-        "its disk does not boot (no boot loader, another drive, or a lost boot entry)"
+    let (cause, certainty) = if pause < Duration::from_secs(45) {
+        ("its disk does not boot (no boot loader, another drive, or a lost boot entry)", Certainty::Certain)
     } else {
-        "the system on its disk ends early"
+        ("the system on its disk ends early, or restarts on purpose", Certainty::Possible)
     };
     Finding::new(
         (BootStage::Disk, StallReason::DiskNotBootable),
-        Certainty::Certain,
+        certainty,
         format!("It was sent to its disk {} times in {} and came back: {cause}", disk_boots.len(), seconds(time)),
         "look at its boot order and its disk; set spec.localDisk of the host, or install it again",
     )
@@ -80,7 +90,12 @@ fn returned_at_once(scene: &Scene<'_>) -> Option<Finding> {
     let (boot, before) = (scene.boot(), scene.boot_before()?);
     let pause = boot.begin().saturating_sub(before.last());
     let is_back = has_script(&before, &[ScriptStep::LocalDisk]) && pause < RETURN_TIMEOUT;
-    if !is_back || scene.reached() > Progress::Address {
+    // UEFI tries HTTP Boot after PXE, and the disk after both.
+    let is_same_way = protocol(&boot).is_some() && protocol(&boot) == protocol(&before);
+    if !is_back || !is_same_way || scene.reached() > Progress::Address {
+        return None;
+    }
+    if scene.now.saturating_sub(boot.last()) > AWAY {
         return None;
     }
     Finding::new(
@@ -103,11 +118,27 @@ pub fn completion_not_reported(scene: &Scene<'_>) -> Option<Finding> {
     if !was_installing || !scene.is_installing() || !has_script(&boot, INSTALL_SCRIPTS) {
         return None;
     }
-    // A machine that shows its installer at work again is installed again, and may report this time.
+    // The installer is at work again, and may report this time; or it said why it stopped.
+    if boot.reached >= Progress::System || before.has(|step| matches!(step, Step::InstallerFailed { .. })) {
+        return None;
+    }
     let read = octets_read(&before);
     let lasted = before.last().saturating_sub(before.begin());
     let config = scene.host.and_then(|host| host.spec.boot_config_ref.as_ref());
     let config = config.map_or_else(|| "its config".to_owned(), |name| format!("the config {name}"));
+    let lacks_call = scene.host.and_then(|host| host.status.boot_risks.as_ref());
+    if lacks_call.is_some_and(|risks| risks.contains(&BootRisk::CompletionNotReported)) {
+        return Finding::new(
+            (INSTALL, StallReason::CompletionNotReported),
+            Certainty::Certain,
+            format!(
+                "It read {} of its image, took its config, and rebooted without a report: {config} has no call of \
+                 boot-complete, and it is being installed again",
+                size(read)
+            ),
+            "add the call of boot-complete to the config; if the machine is installed, set its image to localboot",
+        );
+    }
     let crash = if lasted < Duration::from_secs(60) && read < 4_000_000 {
         ". Its installer may also have stopped early"
     } else {
@@ -129,6 +160,9 @@ pub fn completion_not_reported(scene: &Scene<'_>) -> Option<Finding> {
 pub fn completion_refused(scene: &Scene<'_>) -> Option<Finding> {
     let evidence = scene.boot().fault(Progress::Done, |step| matches!(step, Step::CompletionRefused { .. }))?;
     let Step::CompletionRefused { reason } = evidence.step else { return None };
+    if !scene.is_installing() && !scene.is_in(Phase::Failed) {
+        return None;
+    }
     let remedy = match reason {
         Reason::TokenInvalid => "raise config_access.token_ttl above the time that an install takes",
         _ => "see the host's address (spec.ip), or let the report carry the token",
@@ -190,12 +224,12 @@ pub fn asked_from_elsewhere(scene: &Scene<'_>) -> Option<Finding> {
     let Step::AskedFromElsewhere { what, from, neighbour, has_token } = &evidence.step else { return None };
     let is_settled = boot.steps.iter().any(|step| {
         step.last > evidence.last
-            && match what {
-                ElsewhereRequest::Login => matches!(step.step, Step::Login { .. }),
-                ElsewhereRequest::Config => matches!(step.step, Step::ConfigServed { .. }),
-            }
+            && Progress::of(&step.step).is_some_and(|reached| match what {
+                ElsewhereRequest::Login => reached >= Progress::Image,
+                ElsewhereRequest::Config => reached >= Progress::System,
+            })
     });
-    if is_settled {
+    if is_settled || scene.is_in(Phase::Installed) {
         return None;
     }
     let mac = neighbour.map_or_else(String::new, |mac| format!(" ({mac})"));
@@ -246,7 +280,7 @@ pub fn installed_system_waits(scene: &Scene<'_>) -> Option<Finding> {
         (INSTALL, StallReason::InstalledSystemWaits),
         Certainty::Certain,
         format!(
-            "Its installed system asks for its config since {} ({} times): its cloud-init still names this server",
+            "Its installed system has asked for its config for {} ({} times): its cloud-init still names this server",
             seconds(scene.now.saturating_sub(evidence.first)),
             evidence.count
         ),
@@ -286,7 +320,7 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
         (INSTALL, StallReason::InstallerSilent),
         Certainty::Possible,
         format!(
-            "Its installer is silent since {}: it took its config ({}) and read {} of its image{}",
+            "Its installer is silent for {}: it took its config ({}) and read {} of its image{}",
             seconds(scene.now.saturating_sub(last)),
             size(octets),
             size(octets_read(boot)),
@@ -356,8 +390,9 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     }
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
     let Step::BmcFailed { message } = &evidence.step else { return None };
-    let is_pending =
-        scene.host.is_some_and(|host| host.status.power_transition.is_some() || host.status.power_error.is_some());
+    let is_pending = scene
+        .host
+        .is_some_and(|host| host.status.power_transition.is_some() || host.status.power == Some(Power::Unknown));
     is_pending.then_some(())?;
     Finding::new(
         (BootStage::Power, StallReason::BmcFailed),

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::boot::{BootProtocol, Reason};
-use crate::fleet::{BootStage, Certainty, Mac, StallReason};
+use crate::fleet::{BootStage, Certainty, Mac, Phase, StallReason};
 
-use super::evidence::{DhcpClient, Evidence, OtherOffer, Step, Uptime};
+use super::evidence::{DhcpClient, Evidence, OtherOffer, Step};
 use super::scene::{Boot, Progress, Scene};
 use super::text::{plural, seconds};
 use super::{Finding, Segment};
@@ -23,7 +23,9 @@ const NO_ADDRESS_TIMEOUT: Duration = Duration::from_secs(9);
 pub const BOOT_FILE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time after which firmware asks again on port 4011: 1, 2 and 3 s (EDK2 `PxeBcDhcp4Discover`).
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time after which a neighbour that does not answer ARP is given up by the kernel.
+/// Time in which the interface of the host asks too, after another one of its machine did.
+const SECOND_INTERFACE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Delay of an offer beyond which firmware may not have waited for it.
 const LATE_OFFER: Duration = Duration::from_secs(3);
 
 /// The DISCOVER of the firmware in the present boot.
@@ -87,7 +89,11 @@ pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
         &[Reason::Held, Reason::UnknownHostIgnored, Reason::NoBootProgram, Reason::EnrolmentLimit];
     let (evidence, reason, _) = scene.refusal(Progress::ProgramRequest, REASONS)?;
     let times = discover(&scene.boot()).map_or_else(|| asked(evidence), |discover| asked(discover.evidence));
+    let is_held = scene.is_in(Phase::Held);
     match reason {
+        // Somebody has decided meanwhile.
+        Reason::Held if !is_held => None,
+        Reason::UnknownHostIgnored | Reason::EnrolmentLimit if scene.host.is_some() => None,
         Reason::Held => Finding::new(
             (DHCP, StallReason::Held),
             Certainty::Certain,
@@ -354,7 +360,7 @@ pub fn proxy_unanswered(scene: &Scene<'_>) -> Option<Finding> {
         (PROGRAM, StallReason::ProxyReplyUnused),
         Certainty::Possible,
         "It got the name of its boot file on port 4011 and never asked for the file: it has no way to this server \
-         (netmask, gateway), or its firmware dislikes the answer"
+         (netmask, gateway), or its firmware rejects the answer"
             .to_owned(),
         format!("see that its DHCP server gives it an address and a gateway that reach {us}; UDP 69 must be open"),
     )
@@ -388,7 +394,7 @@ pub fn unexpected_dhcp_server(scene: &Scene<'_>) -> Option<Finding> {
         (DHCP, StallReason::UnexpectedDhcpServer),
         Certainty::Certain,
         format!(
-            "It took the address {address} from {server}, which is in no network of {}: somebody connected another DHCP \
+            "It took the address {address}, which is in no network of {}, from {server}: somebody connected another DHCP \
              server, or {} has no address in that network",
             on(scene.segment),
             on(scene.segment)
@@ -401,7 +407,7 @@ pub fn unexpected_dhcp_server(scene: &Scene<'_>) -> Option<Finding> {
 pub fn boot_file_not_requested(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
     let (evidence, server, _) = taken(&boot)?;
-    if scene.reached() != Progress::Address {
+    if scene.reached() != Progress::Address || our_offer(&boot).is_none() {
         return None;
     }
     let us = us(scene.segment);
@@ -428,7 +434,7 @@ pub fn boot_file_not_requested(scene: &Scene<'_>) -> Option<Finding> {
             (DHCP, StallReason::OffersNotReceived),
             Certainty::Likely,
             format!(
-                "It and {} of {} take addresses and never our offers: most often the switch drops the offers of \
+                "It and {} of {} take addresses and none of our offers: most often the switch drops the offers of \
                  untrusted ports (DHCP snooping)",
                 plural(stuck, "other machine"),
                 on(scene.segment)
@@ -503,14 +509,12 @@ fn http_boot_not_requested(scene: &Scene<'_>, boot: &Boot<'_>, taken: &Evidence)
 /// A machine that is known by its UUID asks over another interface.
 pub fn second_interface(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
-    let last = |test: fn(&Step) -> bool| boot.find(test).map_or(Uptime::ZERO, |evidence| evidence.last);
-    let other = boot.fault(
-        Progress::Discover,
-        |step| matches!(step, Step::OtherInterface { client, .. } if *client != DhcpClient::Ipxe),
-    )?;
+    let is_other = |step: &Step| matches!(step, Step::OtherInterface { client, .. } if *client != DhcpClient::Ipxe);
+    let other = boot.fault(Progress::Discover, is_other)?;
     let Step::OtherInterface { mac, .. } = other.step else { return None };
-    let own = last(|step| matches!(step, Step::Discover { .. }));
-    if own > other.last {
+    // Firmware tries one interface after the other; an installed machine boots its disk in the end.
+    let is_to_boot = scene.is_in(Phase::Assigned) || scene.is_installing();
+    if !is_to_boot || !scene.has_passed(other.first, SECOND_INTERFACE_TIMEOUT) {
         return None;
     }
     Finding::new(

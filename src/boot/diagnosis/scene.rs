@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::boot::Reason;
-use crate::fleet::{Host, Phase};
+use crate::fleet::{BootMode, Host, Phase};
 
 use super::Segment;
 use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
@@ -254,9 +254,10 @@ impl<'a> Scene<'a> {
         self.next_look.get()
     }
 
-    /// Returns whether an install of the host has begun and not ended.
+    /// Returns whether an install of the host has begun and not ended. A host that boots its image at every boot is never
+    /// done.
     pub fn is_installing(&self) -> bool {
-        self.host.is_some_and(|host| host.status.phase.is_under_way())
+        self.host.is_some_and(|host| host.status.phase.is_under_way() && host.spec.boot_mode == BootMode::Once)
     }
 
     /// Returns whether the host is in a phase.

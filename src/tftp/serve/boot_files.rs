@@ -194,6 +194,7 @@ impl BootFiles {
         let Some(facts) = facts else { return FileAnswer::NotFound };
         let at = self.service_addresses.get(listener).copied();
         let (decided, pending) = self.gate.offer_script(&facts, Protocol::Tftp, at).await;
+        self.gate.trace_script(facts.mac, &decided, form);
         let script = FileContent::Shared(self.gate.render(&facts, &decided, form, at).into());
         match pending {
             Some(offer) => FileAnswer::Confirmable(script, self.on_first_ack(offer)),
