@@ -45,7 +45,8 @@ pub async fn look(gate: &Gate) {
         if let Some(next) = outcome.next_look {
             gate.traces.look_again(machine.mac, next);
         }
-        gate.report_stall(&machine, outcome.diagnosis).await;
+        gate.report_stall(&machine, outcome.diagnosis);
+        gate.write_stall(machine.mac).await;
     }
 }
 

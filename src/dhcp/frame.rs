@@ -41,6 +41,8 @@ pub struct IcmpError<'a> {
     pub by: Ipv4Addr,
     /// The code of a destination-unreachable message (RFC 792, RFC 1812).
     pub code: u8,
+    /// The source of the packet, as the error quotes it.
+    pub from: Ipv4Addr,
     /// The destination of our packet.
     pub to: Ipv4Addr,
     /// The port that our packet came from.
@@ -64,7 +66,14 @@ pub fn icmp_error(packet: &[u8]) -> Option<IcmpError<'_>> {
     let udp = quoted.get(usize::from(inner.get_header_length()) * 4..)?;
     let from_port = u16::from_be_bytes(udp.get(..2)?.try_into().ok()?);
     let payload = udp.get(UDP..).unwrap_or_default();
-    Some(IcmpError { by: outer.get_source(), code: *icmp.get(1)?, to: inner.get_destination(), from_port, payload })
+    Some(IcmpError {
+        by: outer.get_source(),
+        code: *icmp.get(1)?,
+        from: inner.get_source(),
+        to: inner.get_destination(),
+        from_port,
+        payload,
+    })
 }
 
 /// Returns the headers of the frame for a UDP datagram; `None` if the datagram exceeds one packet.

@@ -19,6 +19,8 @@ const MAX_MACHINES: usize = 256;
 const SETTLE: Duration = Duration::from_millis(1500);
 /// Time without progress after which a machine that took an address is stuck.
 const STUCK_TIME: Duration = Duration::from_secs(4);
+/// Longest time from a step to a look while further steps come.
+const LONGEST_SETTLE: Duration = Duration::from_secs(4);
 /// Time in which what other machines of a segment do counts.
 const SEGMENT_WINDOW: Duration = Duration::from_secs(600);
 
@@ -105,7 +107,13 @@ struct MachineTrace {
     interface: Option<usize>,
     /// The UUID that its DHCP messages claim.
     uuid: Option<Uuid>,
+    /// Whether it was offered a boot file in the present boot.
+    is_offered: bool,
     next_look: Option<Uptime>,
+    /// The time at which its last steps have settled.
+    settles_at: Option<Uptime>,
+    /// Time of the first step since the last look.
+    changed_since: Option<Uptime>,
     /// Whether something was recorded since the last look.
     is_changed: bool,
     /// How far the present boot has come, and when it last went on.
@@ -198,6 +206,7 @@ impl BootTraces {
         let machine = shard.machine(mac, keeps);
         machine.record(step, Some(origin), now);
         machine.trace.record_offer(offer.file, offer.has_address, offer.delay, now);
+        machine.is_offered = true;
     }
 
     /// Records the offer that a machine gets for a message that was recorded before.
@@ -205,6 +214,7 @@ impl BootTraces {
         let now = self.now();
         if let Some(machine) = self.shard(mac).find(mac) {
             machine.trace.record_offer(offer.file, offer.has_address, offer.delay, now);
+            machine.is_offered = true;
             machine.look_soon(now);
         }
     }
@@ -222,7 +232,11 @@ impl BootTraces {
             let Shard { current, previous } = &mut *shard;
             for (mac, machine) in current.iter_mut().chain(previous) {
                 machine.sample_session(now);
-                if machine.next_look.take_if(|at| *at <= now).is_some() {
+                let is_due = |at: &mut Uptime| *at <= now;
+                let has_settled = machine.settles_at.take_if(is_due).is_some();
+                let is_awaited = machine.next_look.take_if(is_due).is_some();
+                if has_settled || is_awaited {
+                    machine.changed_since = None;
                     due.push(machine.take(*mac));
                 }
             }
@@ -290,6 +304,8 @@ impl BootTraces {
                     continue;
                 }
                 match reached {
+                    // A machine that was offered nothing is not stuck.
+                    Progress::Address if !machine.is_offered => {}
                     reached if is_stuck(reached, age) => counts.stuck += 1,
                     reached if reached >= Progress::ProgramRequest && reached != Progress::System => {
                         counts.booting += 1
@@ -306,6 +322,7 @@ impl MachineTrace {
     fn record(&mut self, step: Step, origin: Option<MessageOrigin>, now: Uptime) {
         if let Some(reached) = Progress::of(&step) {
             let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn);
+            self.is_offered &= !begins;
             let before = self.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
             self.progress = Some((before, now));
         }
@@ -319,10 +336,11 @@ impl MachineTrace {
         self.look_soon(now);
     }
 
+    /// Has the machine looked at once it has settled, or after some seconds of steps without a pause.
     fn look_soon(&mut self, now: Uptime) {
-        let look = now + SETTLE;
+        let first = *self.changed_since.get_or_insert(now);
         self.is_changed = true;
-        self.next_look = Some(self.next_look.map_or(look, |next| next.min(look)));
+        self.settles_at = Some((now + SETTLE).min(first + LONGEST_SETTLE));
     }
 
     /// Records what the session has read since the last sample.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::boot::diagnosis::{Diagnosis, Outcome, Progress, Segment, Step, Uptime, diagnose};
+use crate::bounds::{Rate, TokenBuckets};
 use crate::event::Event;
 use crate::fleet::text::printable;
 use crate::fleet::{Host, Mac, Stall, StallReason};
@@ -21,12 +22,23 @@ const MAX_STALLS: usize = 8192;
 /// Time in which the cause that several machines of a segment share is said once.
 const SEGMENT_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Entries in the timeline about the diagnoses of one machine.
+const ENTRY_RATE: Rate = Rate { tokens: 1, per: Duration::from_secs(20), burst: 8 };
+/// Time after which the words of a diagnosis are written to the object again, if they alone have changed.
+const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time after a write that failed until the next one.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The diagnoses that stand.
 #[derive(Debug, Default)]
 pub struct Stalls {
     stalls: Mutex<BTreeMap<Mac, Stall>>,
     /// The machines whose timeline has the beginning of their diagnosis.
     announced: Mutex<HashSet<Mac>>,
+    /// When the words of a diagnosis alone were last written to its object.
+    rewritten: Mutex<HashMap<Mac, Instant>>,
+    /// The rates of the entries about each machine.
+    rates: Mutex<Option<TokenBuckets<Mac>>>,
     /// When the same cause of several machines was last said for each segment.
     segments: Mutex<HashMap<Option<usize>, Instant>>,
 }
@@ -68,6 +80,36 @@ impl Stalls {
     /// Forgets the diagnoses of machines that a test does not admit.
     pub fn retain(&self, keeps: impl Fn(Mac) -> bool) {
         self.lock().retain(|mac, _| keeps(*mac));
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).retain(|mac| keeps(*mac));
+    }
+
+    /// Keeps the diagnosis of a machine, or none. Returns whether there was room for it.
+    fn keep(&self, mac: Mac, stall: Option<&Stall>, is_declared: bool) -> bool {
+        let mut stalls = self.lock();
+        let limit = if is_declared { MAX_STALLS } else { MAX_STALLS / 2 };
+        match stall {
+            Some(_) if stalls.len() >= limit && !stalls.contains_key(&mac) => return false,
+            Some(stall) => drop(stalls.insert(mac, stall.clone())),
+            None => drop(stalls.remove(&mac)),
+        }
+        true
+    }
+
+    /// Returns whether an entry about a machine may be written now. A machine that is set up to flap gets few.
+    fn admit_entry(&self, mac: Mac) -> bool {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.get_or_insert_with(|| TokenBuckets::new(ENTRY_RATE, MAX_STALLS)).take(mac, Instant::now())
+    }
+
+    /// Returns whether the words of a diagnosis may be written again, and notes it then.
+    fn may_rewrite(&self, mac: Mac) -> bool {
+        let mut rewritten = self.rewritten.lock().unwrap_or_else(PoisonError::into_inner);
+        rewritten.retain(|_, at| at.elapsed() < REWRITE_INTERVAL);
+        let is_new = !rewritten.contains_key(&mac);
+        if is_new {
+            rewritten.insert(mac, Instant::now());
+        }
+        is_new
     }
 
     fn announce(&self, mac: Mac) {
@@ -155,7 +197,7 @@ impl Gate {
 
     /// Makes a diagnosis known, or that there is none any more. A diagnosis that stands keeps its words unless the machine
     /// was seen since.
-    pub async fn report_stall(&self, machine: &DueMachine, diagnosis: Option<Diagnosis>) {
+    pub fn report_stall(&self, machine: &DueMachine, diagnosis: Option<Diagnosis>) {
         let &DueMachine { mac, interface, is_changed, .. } = machine;
         let before = self.stalls.get(mac);
         let stall = diagnosis.map(|diagnosis| self.stall(diagnosis));
@@ -164,23 +206,32 @@ impl Gate {
             (Some(before), Some(after)) if is_same(before, after, is_changed) => return,
             _ => {}
         }
-        {
-            let mut stalls = self.stalls.lock();
-            match &stall {
-                Some(_) if stalls.len() >= MAX_STALLS && !stalls.contains_key(&mac) => return,
-                Some(stall) => drop(stalls.insert(mac, stall.clone())),
-                None => drop(stalls.remove(&mac)),
-            }
+        let is_declared = self.store.load().is_declared(mac);
+        if !self.stalls.keep(mac, stall.as_ref(), is_declared) {
+            return;
         }
         let key = |stall: &Option<Stall>| stall.as_ref().map(|stall| (stall.reason, stall.certainty));
         if key(&before) != key(&stall) {
             self.record_stall_events((mac, interface), before.as_ref(), stall.as_ref());
         }
-        // What strangers do is in memory and in the timeline only.
-        if self.store.load().is_declared(mac)
-            && let Err(error) = self.store.commit(Change::RecordStall { mac, stall: stall.map(Box::new) }).await
-        {
+    }
+
+    /// Writes the diagnosis of a declared host to its object, if that has another one. What strangers do is in memory
+    /// and in the timeline only.
+    pub async fn write_stall(&self, mac: Mac) {
+        let state = self.store.snapshot();
+        let Some(host) = state.host_by_mac(mac).filter(|_| state.is_declared(mac)) else { return };
+        let (stall, written) = (self.stalls.get(mac), host.status.stall.as_deref());
+        let is_due = match (&stall, written) {
+            (None, None) => false,
+            (Some(stall), Some(written)) if is_same(stall, written, true) => false,
+            // Only the words differ: the count of a step that repeats.
+            (Some(stall), Some(written)) if is_same(stall, written, false) => self.stalls.may_rewrite(mac),
+            (Some(_), _) | (None, Some(_)) => true,
+        };
+        if is_due && let Err(error) = self.store.commit(Change::RecordStall { mac, stall: stall.map(Box::new) }).await {
             tracing::debug!(%mac, %error, "failed to record a diagnosis");
+            self.traces.look_again(mac, self.traces.now() + RETRY_INTERVAL);
         }
     }
 
@@ -197,14 +248,21 @@ impl Gate {
                 if stall.reason.is_of_segment() && !self.stalls.admit_segment(interface) {
                     return;
                 }
+                // Strangers who are held or ignored are in the list of hosts, and in the counters.
+                let is_declared = self.store.load().is_declared(mac);
+                if !is_declared && matches!(stall.reason, StallReason::Held | StallReason::HostIgnored) {
+                    return;
+                }
+                if !self.stalls.admit_entry(mac) {
+                    return;
+                }
                 self.stalls.announce(mac);
                 let Stall { stage, reason, certainty, message, remedy, .. } = stall.clone();
                 self.store.record_event(Some(mac), Event::Stalled { stage, reason, certainty, message, remedy });
             }
-            // After a restart it is not known: the event does no harm.
-            (Some(stall), None) if stall.reason.is_of_segment() && !self.stalls.take_announced(mac) => {}
+            // What was not announced is not taken back.
+            (Some(_), None) if !self.stalls.take_announced(mac) => {}
             (Some(stall), None) => {
-                self.stalls.take_announced(mac);
                 self.store.record_event(Some(mac), Event::StallCleared { reason: stall.reason });
             }
             (None, None) => {}
@@ -230,7 +288,9 @@ impl Gate {
             let stall = host.status.stall.as_deref()?;
             Some((host.spec.boot_mac_address, stall.clone()))
         });
-        *self.stalls.lock() = standing.take(MAX_STALLS).collect();
+        let standing: BTreeMap<_, _> = standing.take(MAX_STALLS).collect();
+        standing.keys().for_each(|mac| self.stalls.announce(*mac));
+        *self.stalls.lock() = standing;
     }
 }
 

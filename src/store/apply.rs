@@ -101,6 +101,10 @@ fn put(
     if let Object::Host(host) = &mut object {
         let was = before.as_ref().and_then(as_host);
         let mut settled = apply_spec(Host::clone(host), was, context);
+        // What was seen is of the machine, not of the object.
+        if was.is_some_and(|was| was.spec.boot_mac_address != settled.spec.boot_mac_address) {
+            settled.status.stall = None;
+        }
         settled.status.first_seen = None;
         check_boot(state, &mut settled, context.policy.completion);
         events = milestones(was, &settled);

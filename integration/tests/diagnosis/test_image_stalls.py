@@ -6,7 +6,7 @@ from support import diagnosis_checks as check
 from support.firmware import BIOS_ROM, SCRIPT_RETRY, UEFI_HTTP
 from support.healthy_boots import boot_over_http, by_ipxe
 from support.ipxe_script import CONNECTION_RESET, NOT_BOOTABLE
-from support.stage import CERTAIN, LIKELY, Rows
+from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
 from support.staged_installer import IPXE, SECTOR, UEFI_HTTP_AGENT
 from support.staged_lan import SERVER
 
@@ -82,7 +82,7 @@ def the_iso_has_no_loader_and_the_script_reports_the_failure(machine):
     yield
 
 
-@ROWS.stall("D5", "kernel_silent", LIKELY, at=70, facts=[r"\b[12](?:\.\d+)? ?(?:MB|MiB)|\b[12][,.]?\d{3}", "driver"])
+@ROWS.stall("D5", "kernel_silent", POSSIBLE, at=70, facts=[r"\b[12](?:\.\d+)? ?(?:MB|MiB)|\b[12][,.]?\d{3}", "driver"])
 def the_kernel_is_never_heard_of(machine):
     session = machine.attach(by_ipxe(machine))
     machine.read(session, 2000)
@@ -90,7 +90,7 @@ def the_kernel_is_never_heard_of(machine):
     yield
 
 
-@ROWS.stall("D6", "medium_not_found", LIKELY, at=70, facts=["ISO|image", "sanhook|kernel|iBFT"])
+@ROWS.stall("D6", "medium_not_found", POSSIBLE, at=70, facts=["ISO|image", "sanhook|kernel|iBFT"])
 def the_system_does_not_find_its_medium(machine):
     script = by_ipxe(machine)
     session = machine.attach(script)

@@ -240,10 +240,10 @@ def test_ranges_and_conditions(paths, route):
         start = length - len(part) if numbers.startswith("-") else int(numbers.split("-")[0])
         assert (code, body, headers["content-range"]) == (206, part, f"bytes {start}-{start + len(part) - 1}/{length}"), f"{numbers}: {headers}"
         assert headers["etag"] == tag and headers["content-length"] == str(len(part))
-    for numbers in (f"{length}-", "-0", f"{length}-{length + 1}", "99999999999999999999-"):
+    for numbers in (f"{length}-", "-0", f"{length}-{length + 1}", "99999999999999999999-", "u-u"):
         code, headers, body = ask(f"Range: bytes={numbers}")
         assert (code, headers["content-range"], body) == (416, f"bytes */{length}", b""), f"{numbers}: {headers}"
-    for field in ("bytes=u-u", "bytes=0-1,4-5", "lines=0-1", "bytes=5-4", "bytes=", "bytes=-", "0-1"):
+    for field in ("bytes=0-1,4-5", "lines=0-1", "bytes=5-4", "bytes=", "bytes=-", "0-1"):
         assert ask(f"Range: {field}")[::2] == (200, whole), f"a range that is not understood is ignored (RFC 9110, section 14.2): {field}"
     code, headers, _ = ask("Range: bytes=0-3", method="HEAD")
     assert (code, headers["content-length"]) == (200, str(length)), "a range is defined for GET alone (RFC 9110, section 14.2)"

@@ -64,7 +64,7 @@ fn answer_read(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMa
     let is_read = !is_head || range.is_some_and(is_malformed);
     if let Some(address) = peer.address.filter(|_| is_read) {
         let step = match (range.filter(|range| is_malformed(range)), requested(range, whole)) {
-            (Some(range), _) => Step::BadRange { range: range.into() },
+            (Some(range), _) => Step::BadRange { range: range.chars().take(64).collect::<String>().into() },
             (None, RequestedRange::Part { count, .. }) => Step::Read { octets: count, is_over: false },
             (None, _) => Step::Read { octets: whole, is_over: false },
         };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use crate::boot::{BootProtocol, Reason};
+use crate::boot::{BootProtocol, DropReason, Reason};
 use crate::fleet::{Architecture, Mac, Name};
 
 /// Time since the server started; no step of the wall clock changes it.
@@ -54,6 +54,8 @@ pub struct OtherOffer {
 /// The end of a TFTP transfer, or its present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferOutcome {
+    /// Octets are acknowledged.
+    UnderWay,
     /// Every octet was acknowledged.
     Complete,
     /// The client asked for the size only, and ended the transfer before the first block.
@@ -113,6 +115,11 @@ pub enum Step {
         has_address: bool,
         /// Time from the message to the reply, if it was long.
         delay: Option<Duration>,
+    },
+    /// This server gives addresses, and had none for the machine.
+    NoAddress {
+        /// The reason.
+        reason: DropReason,
     },
     /// Our reply could not be sent.
     ReplyNotSent {
@@ -430,6 +437,10 @@ impl Step {
                 file == again && outcome == ended && *outcome == TransferOutcome::Silent
             }
             (Self::Read { is_over: false, .. }, Self::Read { .. }) => true,
+            (Self::Unreachable { from_port, .. }, Self::Unreachable { from_port: again, .. }) => {
+                from_port == again || from_port.min(again) >= &1024
+            }
+            (Self::OtherInterface { .. }, Self::OtherInterface { .. }) => true,
             _ => self == other && !matches!(self, Self::Transfer { .. } | Self::Login { .. }),
         }
     }

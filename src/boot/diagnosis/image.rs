@@ -18,7 +18,7 @@ const CATALOGUE_OCTETS: u64 = 128 << 10;
 /// Octets beyond which a kernel was loaded.
 const KERNEL_OCTETS: u64 = 1_000_000;
 /// Time after which a kernel that runs has asked for something.
-pub const KERNEL_TIMEOUT: Duration = Duration::from_secs(120);
+pub const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time in which a machine that has its script attaches its image.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(45);
 /// Pause between two scripts that shows a failure: our script sleeps for 10 s after one.

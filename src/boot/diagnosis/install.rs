@@ -390,9 +390,10 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     }
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
     let Step::BmcFailed { message } = &evidence.step else { return None };
-    let is_pending = scene
-        .host
-        .is_some_and(|host| host.status.power_transition.is_some() || host.status.power == Some(Power::Unknown));
+    let is_pending = scene.host.is_some_and(|host| {
+        host.status.power_transition.is_some()
+            || (host.status.power_error.is_some() && host.status.phase != Phase::Installed)
+    });
     is_pending.then_some(())?;
     Finding::new(
         (BootStage::Power, StallReason::BmcFailed),

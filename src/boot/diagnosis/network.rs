@@ -24,7 +24,7 @@ pub const BOOT_FILE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time after which firmware asks again on port 4011: 1, 2 and 3 s (EDK2 `PxeBcDhcp4Discover`).
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which the interface of the host asks too, after another one of its machine did.
-const SECOND_INTERFACE_TIMEOUT: Duration = Duration::from_secs(30);
+const SECOND_INTERFACE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Delay of an offer beyond which firmware may not have waited for it.
 const LATE_OFFER: Duration = Duration::from_secs(3);
 
@@ -273,6 +273,15 @@ fn other_boot_server(us: &str, rival: &OtherOffer, effect: &str) -> Option<Findi
 pub fn no_address_offered(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
     let discover = discover(&boot)?;
+    let is_refused = |step: &Step| matches!(step, Step::NoAddress { .. });
+    if let Some(Evidence { step: Step::NoAddress { reason }, .. }) = boot.fault(Progress::Address, is_refused) {
+        return Finding::new(
+            (DHCP, StallReason::NoAddressOffered),
+            Certainty::Certain,
+            format!("It asks ({}) and gets no address from this server: {reason}", asked(discover.evidence)),
+            "look at the pools and the limits of [dhcp] in the configuration",
+        );
+    }
     let is_offered = scene.segment.is_address_server || other_offers(&boot).any(|(_, offer)| offer.address.is_some());
     if scene.reached() != Progress::Discover || is_offered || our_offer(&boot).is_none() {
         return None;

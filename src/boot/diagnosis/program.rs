@@ -139,7 +139,7 @@ pub fn program_silent(scene: &Scene<'_>) -> Option<Finding> {
         (PROGRAM, StallReason::ProgramSilent),
         Certainty::Likely,
         format!(
-            "It loaded all of {file} and is silent since {}: most often the program hangs when it starts its network \
+            "It loaded all of {file} and has been silent for {}: most often the program hangs when it starts its network \
              interface",
             seconds(scene.now.saturating_sub(end))
         ),
@@ -237,9 +237,12 @@ pub fn tftp_port_unreachable(scene: &Scene<'_>) -> Option<Finding> {
     if scene.reached() != Progress::ProgramRequest {
         return None;
     }
-    let unreachable =
-        |step: &Step| matches!(step, Step::Unreachable { from_port, .. } if *from_port != 67 && *from_port != 4011);
-    let evidence = scene.boot().fault(Progress::Program, unreachable)?;
+    let is_tftp = |port: u16| port == 69 || port >= 1024 && port != 4011;
+    let unreachable = |step: &Step| matches!(step, Step::Unreachable { from_port, .. } if is_tftp(*from_port));
+    let evidence = scene.boot().fault(Progress::ProgramRequest, unreachable)?;
+    if !scene.has_passed(evidence.last, Duration::from_secs(2)) {
+        return None;
+    }
     let Step::Unreachable { by, code, .. } = &evidence.step else { return None };
     let (words, cause, remedy) = match code {
         9 | 10 | 13 => ("administratively prohibited", "a firewall rejects them", "let UDP from this server through"),
@@ -298,11 +301,7 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let Transfer { evidence, file, outcome, octets, size: whole } = last_transfer(&scene.boot())?;
-    let of = if octets < 1000 {
-        format!("{octets} of {}", size(whole))
-    } else {
-        format!("{} of {}", kilobytes(octets), size(whole))
-    };
+    let of = format!("{} of {}", size(octets), size(whole));
     match outcome {
         TransferOutcome::Aborted { text, .. } => {
             let again = scene.boot().has(|step| matches!(step, Step::FileRequested { .. }))
@@ -334,12 +333,12 @@ pub fn transfer_ended(scene: &Scene<'_>) -> Option<Finding> {
             ),
             "wait; boot it over HTTP Boot, or load iPXE from nearby",
         ),
-        TransferOutcome::Silent | TransferOutcome::Complete | TransferOutcome::Probed | TransferOutcome::Failed => None,
+        TransferOutcome::Silent
+        | TransferOutcome::UnderWay
+        | TransferOutcome::Complete
+        | TransferOutcome::Probed
+        | TransferOutcome::Failed => None,
     }
-}
-
-fn kilobytes(octets: u64) -> String {
-    format!("{}", octets / 1000)
 }
 
 /// The machine asked for the size of its program, and never for the program.
@@ -390,7 +389,7 @@ pub fn ipxe_no_address(scene: &Scene<'_>) -> Option<Finding> {
     let (message, remedy) = if had_address {
         (
             format!(
-                "iPXE runs and gets no address (it asks since {asked}; 10 s is all it waits), though its firmware got one: \
+                "iPXE runs and gets no address (it has asked for {asked}; 10 s is all it waits), though its firmware got one: \
                  most often the switch port waits for spanning tree or LACP after the link came up again"
             ),
             "make its switch port an edge port (portfast), or set LACP fallback",
@@ -398,7 +397,7 @@ pub fn ipxe_no_address(scene: &Scene<'_>) -> Option<Finding> {
     } else {
         (
             format!(
-                "iPXE runs and gets no address (it asks since {asked}): no DHCP server offers it one, or the offers do not arrive"
+                "iPXE runs and gets no address (it has asked for {asked}): no DHCP server offers it one, or the offers do not arrive"
             ),
             "look at the DHCP server of this network, and at spanning tree on its switch port",
         )
@@ -413,7 +412,13 @@ pub fn script_not_requested(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let request = boot.find(|step| matches!(step, Step::Request { client: DhcpClient::Ipxe, .. }))?;
-    if !scene.has_passed(request.last, SCRIPT_TIMEOUT) {
+    // A program that loads another one gets its address first. Behind a relay iPXE waits for a router, up to 16 s.
+    let loads = boot.steps.iter().any(|evidence| {
+        evidence.last > request.last && matches!(evidence.step, Step::FileRequested { .. } | Step::Transfer { .. })
+    });
+    let is_relayed = boot.has(|step| matches!(step, Step::Discover { relay: Some(_), .. }));
+    let patience = if is_relayed { 2 * SCRIPT_TIMEOUT } else { SCRIPT_TIMEOUT };
+    if loads || !scene.has_passed(request.last, patience) {
         return None;
     }
     let url = boot.find_map(|evidence| match &evidence.step {

@@ -81,6 +81,7 @@ impl Progress {
             Step::ConfigServed { .. } | Step::InstallerActive => Self::System,
             Step::Completed => Self::Done,
             Step::Offered { .. }
+            | Step::NoAddress { .. }
             | Step::ReplyNotSent { .. }
             | Step::OtherOffer(_)
             | Step::Refused { .. }

@@ -42,6 +42,7 @@ pub fn describe(step: &Step) -> String {
             let late = delay.map_or_else(String::new, |delay| format!(", {} later", seconds(delay)));
             format!("offered {what}{file}{late}")
         }
+        Step::NoAddress { reason } => format!("no address for it: {reason}"),
         Step::ReplyNotSent { to, error } => format!("reply to {to} not sent: {error}"),
         Step::OtherOffer(offer) => describe_offer(offer),
         Step::Request { server, address, client: by } => {
@@ -115,6 +116,7 @@ fn describe_offer(offer: &OtherOffer) -> String {
 fn describe_transfer(file: &str, outcome: &TransferOutcome, octets: u64, whole: u64) -> String {
     let of = format!("{} of {}", size(octets), size(whole));
     match outcome {
+        TransferOutcome::UnderWay => format!("TFTP: {file} under way, at {of}"),
         TransferOutcome::Complete => format!("TFTP: {file} complete ({})", size(whole)),
         TransferOutcome::Probed => format!("TFTP: size of {file} asked ({})", size(whole)),
         TransferOutcome::Aborted { code, text } => {

@@ -200,6 +200,7 @@ impl RequestHandler {
         if let Some((address, refusal)) = refused {
             self.exchanges.refuse(&self.gate, request, arrival, address, refusal);
         }
+        self.trace_own_answer(request, boot.as_ref(), &effects.as_deref());
         let effects = effects?;
         self.observe_grant(interface, request, arrival, &effects, out);
         self.apply(effects, message, request.mac, out);

@@ -34,6 +34,8 @@ const MAX_QUEUED_REPORTS: usize = 16_384;
 /// Files that a boot program loads next and cannot work without: the core of SYSLINUX and PXELINUX, and shim's GRUB.
 const SECOND_STAGE: [&str; 4] = ["ldlinux.c32", "ldlinux.e64", "grubx64.efi", "grubaa64.efi"];
 
+/// Maximum length of a file's name in the timeline, in characters.
+const MAX_FILE_NAME: usize = 128;
 /// Maximum size of a boot program, in bytes.
 const PROGRAM_BYTES: u64 = 256 << 20;
 
@@ -272,7 +274,7 @@ fn facts(mac: Mac, stage: Stage, request: &TransferRequest) -> Facts {
 fn file_name(asked: &RequestedFile) -> String {
     match &asked.file {
         FileName::Autoexec => "autoexec.ipxe".to_owned(),
-        FileName::Plain(path) => path.to_string(),
+        FileName::Plain(path) => path.to_string().chars().take(MAX_FILE_NAME).collect(),
         FileName::Pxelinux(_) => "pxelinux.cfg".to_owned(),
         FileName::Grub(_) => "grub.cfg".to_owned(),
     }
@@ -306,11 +308,15 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
         TransferReport::Silent { peer, asked, octets, size } => {
             trace_transfer(gate, mac(&asked, peer), &asked, TransferOutcome::Silent, (octets, size), None);
         }
+        TransferReport::Resumed { peer, asked, octets, size } => {
+            trace_transfer(gate, mac(&asked, peer), &asked, TransferOutcome::UnderWay, (octets, size), None);
+        }
         TransferReport::Slow { peer, asked, octets, size } => {
             trace_transfer(gate, mac(&asked, peer), &asked, TransferOutcome::Slow, (octets, size), None);
         }
-        TransferReport::Started { peer, asked, .. } => {
+        TransferReport::Started { peer, asked, size } => {
             let mac = mac(&asked, peer);
+            trace_transfer(gate, mac, &asked, TransferOutcome::UnderWay, (0, size), None);
             mac.inspect(|mac| on_progress(*mac));
             gate.store.record_event(mac, Event::TftpStarted { file: file_name(&asked) })
         }
@@ -357,9 +363,7 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             };
             gate.counters.count_dropped(Protocol::Tftp, reason, Some(peer.ip()));
         }
-        TransferReport::Dropped { peer, why } => {
-            record_drop(gate, peer, why);
-        }
+        TransferReport::Dropped { peer, why } => record_drop(gate, peer, why),
     }
 }
 

@@ -473,7 +473,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         if matches!(packet, Packet::Ack(_)) && self.confirm(id, step, now) {
             return;
         }
-        if let Some(report) = self.sessions.session(id).and_then(|session| session.slowness(now)) {
+        let report_of = |session: &mut TransferSession| session.slowness(now).or_else(|| session.resumption(now));
+        if let Some(report) = self.sessions.session(id).and_then(report_of) {
             self.queue_report(report);
         }
         self.take_step(id, step, now);

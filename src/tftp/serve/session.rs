@@ -163,6 +163,17 @@ impl TransferSession {
         Some(TransferReport::Silent { peer: self.path.peer, asked: self.request.asked.clone(), octets, size })
     }
 
+    /// Returns the report of a client that goes on after it was reported as silent.
+    pub fn resumption(&mut self, now: Instant) -> Option<TransferReport> {
+        let SessionState::Sending { transfer, content } = &self.stage else { return None };
+        if !self.is_silence_reported || transfer.is_silent(now) {
+            return None;
+        }
+        self.is_silence_reported = false;
+        let (octets, size) = (transfer.acknowledged(), content.size());
+        Some(TransferReport::Resumed { peer: self.path.peer, asked: self.request.asked.clone(), octets, size })
+    }
+
     /// Returns the report of a transfer that takes long because of its small blocks, once.
     pub fn slowness(&mut self, now: Instant) -> Option<TransferReport> {
         let SessionState::Sending { transfer, content } = &self.stage else { return None };

@@ -114,6 +114,17 @@ pub enum TransferReport {
         /// Size of the file, in octets.
         size: u64,
     },
+    /// A client that was reported as silent goes on.
+    Resumed {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The requested file.
+        asked: Arc<RequestedFile>,
+        /// Number of octets that the peer acknowledged.
+        octets: u64,
+        /// Size of the file, in octets.
+        size: u64,
+    },
     /// A transfer in small blocks, one at a time, takes long. It goes on.
     Slow {
         /// The client's address and port.

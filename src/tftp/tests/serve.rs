@@ -101,7 +101,8 @@ impl ServerTestbed {
                 TransferReport::Dropped { .. }
                 | TransferReport::Requested { .. }
                 | TransferReport::Silent { .. }
-                | TransferReport::Slow { .. } => {}
+                | TransferReport::Slow { .. }
+                | TransferReport::Resumed { .. } => {}
                 other => return other,
             }
         }

@@ -1,18 +1,21 @@
 //! What the handler records of messages and replies: counters, the timeline, and the steps of boots.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use dhcproto::v4::MessageType;
 use nix::errno::Errno;
 
 use crate::boot::diagnosis::Step;
 use crate::boot::{DropReason, Facts};
-use crate::dhcp::answer::{Destination, DhcpReply};
+use crate::dhcp::answer::{BootOffer, Destination, DhcpPort, DhcpReply};
 use crate::dhcp::frame::IcmpError;
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::rogue_servers;
 use crate::dhcp::serve::boot_steps;
 use crate::dhcp::serve::interface::{InterfaceMode, InterfaceState};
 use crate::dhcp::serve::received_message::ReceivedMessage;
+use crate::dhcp::server::Effect;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
 use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
@@ -23,6 +26,9 @@ use super::{BootAnswer, MIN_DELAY, RequestHandler};
 pub const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Time after the thread runs again in which the messages that waited are read.
 const SOON: Duration = Duration::from_millis(200);
+
+/// What the DHCP server makes of a message.
+type Answered<'a> = Result<&'a [Effect], &'a DropReason>;
 
 impl RequestHandler {
     /// Records what a message and its answer show of a boot.
@@ -38,13 +44,30 @@ impl RequestHandler {
                 // Firmware may not have waited for an offer that is late.
                 let delay = message.received.elapsed() + self.time_in_queue(message.received);
                 let delay = Some(delay).filter(|delay| *delay >= MIN_DELAY);
-                Some(OfferedFile { file: &boot.file, has_address: interface.mode == InterfaceMode::Server, delay })
+                // With an address it is an offer only once there is one.
+                let is_alone = interface.mode == InterfaceMode::Proxy || message.arrival.port == DhcpPort::Proxy;
+                is_alone.then_some(OfferedFile { file: &boot.file, has_address: false, delay })
             }
             BootAnswer::Wait | BootAnswer::Nothing | BootAnswer::Refused(_) => None,
         };
         self.trace_request(interface, message, request, (Some(facts), offer.as_ref()));
         if let BootAnswer::Refused(reason) = *answer {
             self.gate.trace(facts.mac, Step::Refused { reason, message: reason.sentence().into() });
+        }
+    }
+
+    /// Records what a DISCOVER was answered with as a DHCP server: an address and a boot file, or nothing.
+    pub(super) fn trace_own_answer(&self, request: &DhcpPacket<'_>, boot: Option<&BootOffer>, effects: &Answered<'_>) {
+        let (MessageType::Discover, Some(boot)) = (request.kind, boot) else { return };
+        match effects {
+            Ok(effects) => {
+                let sends = |effect: &Effect| matches!(effect, Effect::Send(_) | Effect::Record(_));
+                if effects.iter().any(sends) {
+                    let offer = OfferedFile { file: &boot.file, has_address: true, delay: None };
+                    self.gate.traces.record_offer(request.mac, &offer);
+                }
+            }
+            Err(reason) => self.gate.trace(request.mac, Step::NoAddress { reason: **reason }),
         }
     }
 
@@ -59,6 +82,8 @@ impl RequestHandler {
         match offer {
             Some(offer) if message.is_repeated => self.gate.traces.record_offer(request.mac, offer),
             None if message.is_repeated => {}
+            // A request on port 4011 that is not answered says nothing about the way to the machine.
+            None if message.arrival.port == DhcpPort::Proxy => {}
             offer => boot_steps::record_request(&self.gate, interface, (request, message.arrival), claims, offer),
         }
     }
@@ -86,10 +111,15 @@ impl RequestHandler {
             self.gate.store.record_event(Some(mac), event);
         }
         for (index, error) in unsent {
-            let Some(DhcpReply { message, to: Destination::Address(to) }) = replies.get(*index) else { continue };
-            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some((*to.ip()).into()));
+            let Some(DhcpReply { message, to }) = replies.get(*index) else { continue };
+            let to = match to {
+                Destination::Address(to) => *to.ip(),
+                Destination::LinkLayer { address, .. } => *address,
+                Destination::Broadcast => Ipv4Addr::BROADCAST,
+            };
+            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some(to.into()));
             if let Some(mac) = boot_steps::client_of(message) {
-                self.gate.trace(mac, Step::ReplyNotSent { to: *to.ip(), error: error.desc().into() });
+                self.gate.trace(mac, Step::ReplyNotSent { to, error: error.desc().into() });
             }
         }
     }
@@ -104,7 +134,11 @@ impl RequestHandler {
 
     /// Records an ICMP error with the machine whose packet it is about.
     pub fn record_icmp_error(&self, interface: &InterfaceState, error: IcmpError<'_>) {
-        let IcmpError { by, code, to, from_port, payload } = error;
+        let IcmpError { by, code, from, to, from_port, payload } = error;
+        // Anybody can send an error about a packet that never left.
+        if from != interface.address {
+            return;
+        }
         let step = Step::Unreachable { by, code, from_port };
         // A reply over DHCP names its client; other packets are known by their destination.
         match boot_steps::client_of(payload) {
