@@ -25,7 +25,7 @@ def its_second_card_asks_for_its_config(machine):
     machine.fetch_config(script)
 
 
-@ROWS.stall("H10", "installer_silent", POSSIBLE, at=INSTALL_TIMEOUT + 10, network="strict", facts=[r"\b\d\d:\d\d(?::\d\d)?\b|ago|since \d+ s", "config"])
+@ROWS.stall("H10", "installer_silent", POSSIBLE, at=INSTALL_TIMEOUT + 10, network="strict", facts=[r"\b\d\d:\d\d(?::\d\d)?\b|ago|for \d+ s", "config"])
 def the_installer_is_silent(machine):
     script = by_ipxe(machine)
     machine.install(script, kilobytes=200)

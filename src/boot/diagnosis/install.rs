@@ -28,7 +28,7 @@ pub const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
 const POWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of config requests of an installed system, and their time, after which it waits for us.
 const WAITING_REQUESTS: u32 = 5;
-const WAITING_TIME: Duration = Duration::from_secs(30);
+const WAITING_TIME: Duration = Duration::from_secs(25);
 
 fn octets_read(boot: &Boot<'_>) -> u64 {
     let read = boot.steps.iter().filter_map(|evidence| match evidence.step {

@@ -239,7 +239,13 @@ pub fn tftp_port_unreachable(scene: &Scene<'_>) -> Option<Finding> {
     }
     let is_tftp = |port: u16| port == 69 || port >= 1024 && port != 4011;
     let unreachable = |step: &Step| matches!(step, Step::Unreachable { from_port, .. } if is_tftp(*from_port));
-    let evidence = scene.boot().fault(Progress::ProgramRequest, unreachable)?;
+    let boot = scene.boot();
+    let is = |wanted: TransferOutcome| move |step: &Step| matches!(step, Step::Transfer { outcome, .. } if *outcome == wanted);
+    // An answer to a request for a size that was given up is rejected as well; the transfer after it goes on.
+    if boot.has(is(TransferOutcome::UnderWay)) && !boot.has(is(TransferOutcome::Silent)) {
+        return None;
+    }
+    let evidence = boot.fault(Progress::Program, unreachable)?;
     if !scene.has_passed(evidence.last, Duration::from_secs(2)) {
         return None;
     }
