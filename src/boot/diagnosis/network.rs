@@ -23,6 +23,8 @@ const NO_ADDRESS_TIMEOUT: Duration = Duration::from_secs(9);
 pub const BOOT_FILE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time after which firmware asks again on port 4011: 1, 2 and 3 s (EDK2 `PxeBcDhcp4Discover`).
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time in which the kernel gives up ARP: three tries, a second each.
+const ARP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time in which the interface of the host asks too, after another one of its machine did.
 const SECOND_INTERFACE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Delay of an offer beyond which firmware may not have waited for it.
@@ -129,7 +131,7 @@ pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
 /// Our replies do not reach the relay that the machine asks through.
 pub fn relay_unreachable(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
-    let relay = discover(&boot)?.relay?;
+    let Discover { evidence: asked, relay: Some(relay), .. } = discover(&boot)? else { return None };
     if scene.reached() != Progress::Discover {
         return None;
     }
@@ -141,7 +143,9 @@ pub fn relay_unreachable(scene: &Scene<'_>) -> Option<Finding> {
         Step::Unreachable { by, code: 1, from_port: 67 } => Some(*by) == scene.segment.address,
         _ => false,
     };
-    if boot.has(is_unanswered) {
+    // Without another error the reply to the last message has arrived.
+    let is_over = |fault: &Evidence| fault.last < asked.last && scene.has_passed(asked.last, ARP_TIMEOUT);
+    if boot.find(is_unanswered).is_some_and(|fault| !is_over(fault)) {
         return Finding::new(
             name,
             Certainty::Certain,
@@ -153,6 +157,7 @@ pub fn relay_unreachable(scene: &Scene<'_>) -> Option<Finding> {
         );
     }
     boot.find_map(|evidence| match &evidence.step {
+        _ if is_over(evidence) => None,
         Step::ReplyNotSent { to, error } if *to == relay => Finding::new(
             name,
             Certainty::Certain,
