@@ -86,6 +86,7 @@ const IO_EDGE: &[&str] = &[
     "dhcp/serve/queries.rs",
     "dhcp/serve/rehearsal.rs",
     "dhcp/serve/sockets.rs",
+    "dhcpv6/serve.rs",
     "gate/boot_traces.rs",
     "gate/enrolment.rs",
     "gate/finishing.rs",
@@ -176,10 +177,10 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "gate" => &["boot", "bounds", "store", "images", "event", "fleet", "iso"],
         "admission" => &["boot", "fleet", "iso", "provision", "store"],
         "bmc" => &["event", "fleet", "http_client"],
-        "dhcp" | "ndp" | "tftp" | "iscsi" | "syslog" if is_adapter => {
+        "dhcp" | "dhcpv6" | "ndp" | "tftp" | "iscsi" | "syslog" if is_adapter => {
             &["boot", "bounds", "event", "fleet", "gate", "images", "iso", "store"]
         }
-        "dhcp" | "ndp" | "tftp" | "iscsi" | "syslog" => &["boot", "bounds", "fleet", "iso"],
+        "dhcp" | "dhcpv6" | "ndp" | "tftp" | "iscsi" | "syslog" => &["boot", "bounds", "fleet", "iso"],
         "http" => &["bounds", "iso"],
         "http_client" => &[],
         "api" => &["admission", "bmc", "boot", "event", "fleet", "gate", "http", "images", "iso", "provision", "store"],
@@ -554,7 +555,8 @@ fn only_the_io_edge_does_io() {
 fn pure_folders_are_synchronous() {
     let is_pure = |path: &str| {
         let folder = path.split('/').next().unwrap();
-        let is_codec = ["dhcp", "tftp", "iscsi", "ndp", "syslog"].contains(&folder) && !path.contains("/serve");
+        let is_codec =
+            ["dhcp", "dhcpv6", "tftp", "iscsi", "ndp", "syslog"].contains(&folder) && !path.contains("/serve");
         ["fleet", "boot", "bounds", "doctor", "iso", "provision"].contains(&folder) || is_codec
     };
     for source in sources().iter().filter(|source| is_pure(&source.path)) {

@@ -15,11 +15,10 @@
 //! | `store` | the state: one snapshot for readers, one writer, the timeline |
 //! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
-//! | `dhcp`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |
+//! | `dhcp`, `dhcpv6`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |
 //! | `http_client` | HTTP/1.1 client of the command line and the BMC clients |
 //! | `http`, `api` | HTTP transport; everything that HTTP answers |
-//! | `controllers` | loops that look after objects |
-//! | `doctor` | what is wrong with an appliance and its wire; pure |
+//! | `controllers`, `doctor` | loops that look after objects; what is wrong with an appliance and its wire (pure) |
 //! | `appliance`, `cli` | the composition root; the command line |
 //!
 //! # Invariants
@@ -44,6 +43,7 @@ pub mod cli;
 pub mod config;
 pub mod controllers;
 pub mod dhcp;
+pub mod dhcpv6;
 pub mod doctor;
 pub mod event;
 pub mod fleet;

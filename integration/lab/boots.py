@@ -127,6 +127,29 @@ def http_boot(kit):
             expect(line in reply, f"no {line!r} in: {reply}")
 
 
+IPV6_FIRST = ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
+
+
+def ipv6_first(kit):
+    """UEFI tries PXE over IPv6 for a minute, which is diagnosed while it does, and then boots over IPv4; the ledger says what it cost."""
+    with Lab(kit, "ipv6-first") as lab:
+        lab.serve("ignore")
+        machine = lab.machine("uefi")
+        name = host_name(machine)
+        lab.appliance.command("host", "add", name, "--mac", machine.mac, "--image", "lab", "--config", "lab-config")
+        machine.power_on(lab.network, extra=IPV6_FIRST)
+        stalled = wait_stall(lab, machine, "ipv6_first", 40)
+        expect("IPv6" in stalled["message"] and stalled["certainty"] == "certain", f"the diagnosis: {stalled}")
+        machine.console.wait_for("PXE-E16", KERNEL_LIMIT)
+        machine.wait_marker("kernel-up", KERNEL_LIMIT)
+        machine.wait_marker("reboot", KERNEL_LIMIT)
+        boot = json.loads(lab.appliance.command("timeline", name, "--ledger", "-o", "json"))[0]
+        spent = boot["stages"][0]
+        expect(spent["stage"] == "ipv6" and 55_000 < spent["milliseconds"] < 80_000, f"the ledger: {boot}")
+        expect(any("it tried IPv6 for" in advice for advice in boot["advice"]), f"the advice: {boot['advice']}")
+        expect(json.loads(lab.appliance.command("why", name, "-o", "json"))["diagnosis"] is None, "the diagnosis is taken back")
+
+
 def pxelinux(kit):
     """PXELINUX installs an unknown machine, and then boots its disk."""
     with Lab(kit, "pxelinux") as lab:
@@ -346,6 +369,7 @@ SCENARIOS = {
     "a configuration that requires tokens: iPXE sends its own to the target, BIOS and UEFI": by_token,
     "iPXE continues at a URL (chain), BIOS and UEFI": chained,
     "a menu: an ISO is selected by keyboard, and the timeout boots the disk": menu,
+    "UEFI tries IPv6 first, which is diagnosed and accounted for, and boots over IPv4": ipv6_first,
     "PXELINUX installs an unknown machine, and LOCALBOOT boots its disk": pxelinux,
     "UEFI HTTP Boot fetches iPXE over HTTP and boots the ISO": http_boot,
     "arm64: AAVMF boots to the script and the ISO": arm64,

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 use nix::sys::stat::{Mode, umask};
 
 use crate::config::{Config, DhcpInterface, DhcpMode};
+use crate::dhcpv6::serve::FirmwareListener;
 use crate::http::{listener, tls};
 use crate::syslog::serve::{self as syslog, SyslogSockets};
 use crate::tftp::serve::boot_files::TftpEndpoint;
@@ -32,6 +33,8 @@ pub struct Listeners {
     pub dhcp: Vec<dhcp::serve::BoundInterface>,
     /// Sockets for ICMPv6 router solicitations, for `dhcp.shorten_router_wait`.
     pub solicitations: Vec<socket2::Socket>,
+    /// Sockets for DHCPv6 messages of firmware, where there is IPv6.
+    pub firmware_v6: Vec<FirmwareListener>,
     /// TFTP sockets, for each address of each interface.
     pub tftp: Vec<TftpEndpoint>,
     /// HTTP listeners, one for each interface.
@@ -57,6 +60,7 @@ impl Listeners {
             subnets: Vec::new(),
             dhcp: Vec::new(),
             solicitations: Vec::new(),
+            firmware_v6: Vec::new(),
             tftp: Vec::new(),
             http: Vec::new(),
             iscsi: Vec::new(),
@@ -100,6 +104,11 @@ impl Listeners {
                     .inspect_err(|error| tracing::info!(interface = name, %error, "router solicitations not answered"));
                 self.solicitations.extend(socket.ok());
             }
+        }
+        let dhcp_index = mode.map(|_| self.dhcp.len() - 1);
+        match FirmwareListener::open(name, dhcp_index) {
+            Ok(listener) => self.firmware_v6.push(listener),
+            Err(error) => tracing::debug!(interface = name, %error, "DHCPv6 of firmware not heard"),
         }
         self.bind_tftp(interface, address, addresses, config)?;
         self.http.push(bind_tcp(SocketAddr::from((address, config.http_port)), "http_port", config)?);

@@ -26,6 +26,7 @@ use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags, StartRefused};
 use crate::controllers::manifests::Manifests;
 use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
+use crate::dhcpv6::serve::FirmwareListener;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
 use crate::http::connection_limits::HttpLimits;
@@ -157,8 +158,8 @@ impl Appliance {
     async fn serve(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let Self { config, listeners, gate, places, programs, tokens } = self;
-        let Listeners { address, dhcp, solicitations, tftp, http, api, objects, iscsi, syslog: syslog_sockets, .. } =
-            listeners;
+        let Listeners { address, dhcp, tftp, http, api, objects, iscsi, syslog: syslog_sockets, .. } = listeners;
+        let (solicitations, firmware_v6) = (listeners.solicitations, listeners.firmware_v6);
         // 1. Manifests come first: requests are answered with the declared objects.
         let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
         let opened = async {
@@ -200,7 +201,7 @@ impl Appliance {
         let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, manifests.faults());
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
-        spawn_side_services(&mut services, solicitations, &config, &gate, &stopped);
+        spawn_side_services(&mut services, (solicitations, firmware_v6), &config, &gate, &stopped);
         services.spawn(manifests.watch(places.clone(), gate.clone(), signals.hang_up, stopped.clone()));
         spawn_controllers(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
@@ -276,10 +277,10 @@ fn spawn_syslog(services: &mut Services, sockets: SyslogSockets, gate: &Arc<Gate
     }
 }
 
-/// Spawns the answers to router solicitations, and the export of the leases in server mode.
+/// Spawns the answers to router solicitations, the ear for DHCPv6, and the export of the leases in server mode.
 fn spawn_side_services(
     services: &mut Services,
-    solicitations: Vec<socket2::Socket>,
+    (solicitations, firmware_v6): (Vec<socket2::Socket>, Vec<FirmwareListener>),
     config: &Config,
     gate: &Arc<Gate>,
     stopped: &watch::Receiver<bool>,
@@ -287,6 +288,10 @@ fn spawn_side_services(
     for socket in solicitations {
         let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
         services.spawn(async move { serve.await.context("router solicitations") });
+    }
+    for listener in firmware_v6 {
+        let serve = listener.serve(gate.clone(), stopped.clone());
+        services.spawn(async move { serve.await.context("DHCPv6") });
     }
     if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
         let path = config.state_dir.join("dhcp.leases");

@@ -275,6 +275,17 @@ def other_card(machine, logs):
     boot_disk(machine, logs[1], by_ipxe)
 
 
+def ipv6(machine, logs):
+    """Its firmware tries IPv6 first."""
+    logs[0].enter("ipv6")
+    machine.solicit()
+    machine.wait(8)
+    machine.reset()
+    script = by_ipxe(machine, logs[0])
+    load(machine, logs[0], script)
+    finish(machine, logs[0], script)
+
+
 def restarted(machine, logs):
     """It is restarted in the middle of its install, and installs again."""
     log = logs[0]
@@ -301,6 +312,7 @@ BOOTS = {
     "port": (learning_port, None, {}, [("installed", ["arrived 12 s after it began to ask"])]),
     "again": (failing_script, None, {}, [("installed", ["the script was asked for again 3 times"])]),
     "card": (other_card, None, TO_DISK, [("local_disk", []), ("local_disk", ["52:54:00:88:aa:77 for"])]),
+    "ipv6": (ipv6, None, {}, [("installed", ["it tried IPv6 for 15 s first"])]),
     "restart": (restarted, None, {}, [("restarted", []), ("installed", [])]),
 }
 
@@ -399,7 +411,7 @@ def test_each_boot_is_in_the_timeline_once_and_on_the_command_line(boots, name):
 def test_each_stage_is_counted_once(boots):
     recorded = [detail for name in BOOTS for detail in boots.recorded(name)]
     metrics = boots.lan.metrics()
-    for stage in ("power", "unheard", "other_interface", "dhcp", "program", "script", "loader", "kernel", "install", "system"):
+    for stage in ("power", "unheard", "other_interface", "ipv6", "dhcp", "program", "script", "loader", "kernel", "install", "system"):
         spent = [detail["stages"][stage] for detail in recorded if stage in detail["stages"]]
         label = f'{{stage="{stage}"}}'
         assert metrics[f"bootlatch_boot_stage_duration_seconds_count{label}"] == len(spent) > 0, stage

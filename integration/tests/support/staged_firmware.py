@@ -6,8 +6,9 @@ import socket
 import struct
 import time
 
+from support import dhcpv6_wire as dhcpv6
 from support import firmware_tftp as tftp
-from support.dhcp_wire import ACK, DISCOVER, OFFER, REQUEST, Client, Message, checksum, request
+from support.dhcp_wire import ACK, DISCOVER, OFFER, REQUEST, Client, Message, request
 from support.firmware import (IPXE_LINK, IPXE_START, PORT_4011_WAITS, SOLICIT_TIMES, TFTP_TRIES, TFTP_WAIT, UEFI_HTTP, ipxe_of)
 from support.ipxe_script import Script
 from support.lan import socket_in
@@ -231,23 +232,13 @@ class FirmwareSteps:
     def solicit(self, tries=len(SOLICIT_TIMES)):
         """Broadcasts DHCPv6 SOLICITs as UEFI's PXEv6 does (RFC 8415, RFC 5970)."""
         self.begin()
-        wire = self.keep(socket_in(self.space, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd)))
-        wire.bind((self.interface, 0))
-        mac = bytes.fromhex(self.mac.replace(":", ""))
-        source = b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, *mac[3:]])
-        target = bytes.fromhex("ff020000000000000000000000010002")
-        begun, transaction = time.monotonic(), mac[3:]
+        wire = self.keep(dhcpv6.wire(self.space, self.interface))
+        begun, transaction = time.monotonic(), dhcpv6.octets(self.mac)[3:]
         for at in SOLICIT_TIMES[:tries]:
             self.wait_until(begun + at)
-            vendor = self.firmware.vendor_class
-            options = [(1, b"\0\4" + self.uuid), (8, struct.pack("!H", at * 100)), (3, mac[2:] + bytes(8)), (6, bytes.fromhex("003b003c00170018")),
-                       (61, struct.pack("!H", self.firmware.architecture)), (62, b"\x01\x03\x10"),
-                       (16, struct.pack("!IH", 343, len(vendor)) + vendor)]
-            message = b"\x01" + transaction + b"".join(struct.pack("!HH", code, len(value)) + value for code, value in options)
-            udp = struct.pack("!HHHH", 546, 547, 8 + len(message), 0) + message
-            total = checksum(source + target + struct.pack("!II", len(udp), 17) + udp)
-            udp = udp[:6] + struct.pack("!H", total) + udp[8:]
-            wire.send(b"\x33\x33\x00\x01\x00\x02" + mac + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(udp), 17, 1) + source + target + udp)
+            message = dhcpv6.message(dhcpv6.SOLICIT, dhcpv6.by_uuid(self.uuid), self.firmware.architecture, self.firmware.vendor_class,
+                                     transaction, int(at * 100))
+            wire.send(dhcpv6.frame(self.mac, dhcpv6.eui64(self.mac), message))
         self.note(f"DHCPv6 SOLICIT sent {tries} times")
 
 

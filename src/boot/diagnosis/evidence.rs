@@ -146,6 +146,8 @@ pub enum Step {
     },
     /// The machine asked over DHCPv6 as PXE firmware does.
     SolicitV6,
+    /// The machine took what a DHCPv6 server offered it.
+    RequestV6,
     /// A request was refused.
     Refused {
         /// The reason.
@@ -413,7 +415,7 @@ impl Evidence {
 impl Step {
     /// Returns whether the step may come before a boot, and may repeat at the next one.
     fn precedes_boot(&self) -> bool {
-        matches!(self, Self::SolicitV6 | Self::OtherInterface { .. })
+        matches!(self, Self::SolicitV6 | Self::RequestV6 | Self::OtherInterface { .. })
     }
 
     /// Returns whether another step is the end of these reads, and no read.

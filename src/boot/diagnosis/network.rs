@@ -543,7 +543,8 @@ pub fn second_interface(scene: &Scene<'_>) -> Option<Finding> {
 pub fn ipv6_first(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
     let solicit = boot.find(|step| matches!(step, Step::SolicitV6))?;
-    if scene.reached() > Progress::Power || !scene.has_passed(solicit.first, Duration::from_secs(8)) {
+    let is_answered = boot.has(|step| matches!(step, Step::RequestV6));
+    if is_answered || scene.reached() > Progress::Power || !scene.has_passed(solicit.first, Duration::from_secs(8)) {
         return None;
     }
     Finding::new(

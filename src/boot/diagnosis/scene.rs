@@ -80,7 +80,8 @@ impl Progress {
             Step::Login { .. } | Step::Read { .. } => Self::Image,
             Step::ConfigServed { .. } | Step::InstallerActive => Self::System,
             Step::Completed => Self::Done,
-            Step::Offered { .. }
+            Step::RequestV6
+            | Step::Offered { .. }
             | Step::NoAddress { .. }
             | Step::ReplyNotSent { .. }
             | Step::OtherOffer(_)

@@ -307,6 +307,11 @@ fn a19_ipv6_comes_first() {
         .stalls(8.0, StallReason::Ipv6First, Certain, "IPv6")
         .address(60.0, 1)
         .is_well(61.0);
+    // A server answers: it may boot from there.
+    Story::new().see(0.0, Step::SolicitV6).see(1.0, Step::RequestV6).is_well(60.0);
+    // It comes after IPv4 here, which has failed: that is said.
+    let story = Story::new().discover(0.0, 1).offered(0.0).discover(4.0, 1).discover(12.0, 1).discover(28.0, 1);
+    story.see(60.0, Step::SolicitV6).stalls(70.0, StallReason::NoAddressOffered, Certain, "4 times in 28 s");
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub fn describe(step: &Step) -> String {
         }
         Step::ProxyRequest { xid } => format!("request on port 4011 (xid {xid:08x})"),
         Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
+        Step::RequestV6 => "DHCPv6 REQUEST of firmware: another server answers it".to_owned(),
         Step::Refused { message, .. } => format!("refused: {message}"),
         Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
         Step::Transfer { file, outcome, octets, size: whole, .. } => describe_transfer(file, outcome, *octets, *whole),

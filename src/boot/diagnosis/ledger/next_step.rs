@@ -9,8 +9,9 @@ use super::LedgerStage;
 
 /// Pause of our script that waits for an image, and some time for the request.
 const WAIT_PAUSE: Duration = Duration::from_secs(35);
-/// Time in which EDK2 gives up DHCPv6: its SOLICITs repeat after about 1, 2, 4, 8 and 16 s.
-const IPV6_TIMEOUT: Duration = Duration::from_secs(65);
+/// Time from the first SOLICIT in which EDK2 gives IPv6 up: it repeats it after 5, 14 and 31 s, gives up after 64 s
+/// (`ovmf-2022-pxe6-x64.pcap`), and begins IPv4 a few seconds later.
+const IPV6_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The next step of a boot that goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +28,11 @@ pub struct NextStep {
 pub fn next_step(boot: &Boot<'_>, install_timeout: Duration) -> Option<NextStep> {
     let (stage, text, wait) = match boot.reached {
         Progress::Nothing | Progress::Done => return None,
+        Progress::Power if boot.has(|step| *step == Step::RequestV6) => return None,
         Progress::Power if boot.has(|step| *step == Step::SolicitV6) => {
-            (LedgerStage::Ipv6, "gives IPv6 up and asks over IPv4", Some(IPV6_TIMEOUT))
+            let first = boot.steps.iter().find(|evidence| evidence.step == Step::SolicitV6)?.first;
+            let text = "gives IPv6 up and asks over IPv4";
+            return Some(NextStep { stage: LedgerStage::Ipv6, text, due: Some(first + IPV6_TIMEOUT) });
         }
         Progress::Power => (LedgerStage::Power, "sends its first request", Some(install::POWER_ON_TIMEOUT)),
         Progress::Discover => (LedgerStage::Dhcp, "takes an address", Some(network::OFFER_TIMEOUT)),

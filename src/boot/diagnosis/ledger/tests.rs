@@ -378,7 +378,7 @@ fn the_next_step_is_due_by_the_clocks_of_the_firmware() {
     let seen = Seen::default().see(0.0, Step::PoweredOn);
     is_due(&next(&seen, 1.0), Power, "first request", Some(300.0));
     let seen = seen.see(2.0, Step::SolicitV6);
-    is_due(&next(&seen, 3.0), Ipv6, "IPv4", Some(67.0));
+    is_due(&next(&seen, 3.0), Ipv6, "IPv4", Some(77.0));
     let seen = seen.discover(10.0, 1, 0, UEFI);
     is_due(&next(&seen, 11.0), Dhcp, "an address", Some(16.0));
     let seen = seen.request(13.0, UEFI);
