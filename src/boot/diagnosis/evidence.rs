@@ -449,9 +449,8 @@ impl Step {
 
     /// Takes over how far a repeated step has come.
     fn take_progress_of(&mut self, again: Self) {
-        match (&mut *self, again) {
-            (known @ (Self::Read { .. } | Self::Transfer { .. }), again) => *known = again,
-            _ => {}
+        if matches!(self, Self::Read { .. } | Self::Transfer { .. }) {
+            *self = again;
         }
     }
 }
