@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
+use jiff::SignedDuration;
 use tokio::sync::mpsc::Receiver;
 
 use crate::boot::identity::{AddressChange, AddressEvidence};
@@ -30,12 +31,15 @@ use crate::dhcp::server::{DhcpServer, Effect};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
 use crate::gate::{Gate, clock};
+use crate::store::now;
 
 /// Maximum number of entry points with a rate of their own.
 const MAX_ENTRY_POINTS: usize = 4096;
 /// Number of messages that an unknown client may send for each enrolment that `limits.unknown_hosts_per_minute` allows:
 /// its firmware, its boot program and its system each ask twice, and repeat a message that is lost.
 const MAX_MESSAGES_PER_CLIENT: u32 = 8;
+/// Time after which a held host that still asks is recorded as seen again.
+const SEEN_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// Delay of an offer from which on it is recorded: firmware waits for 3 to 4 s.
 const MIN_DELAY: Duration = Duration::from_secs(1);
 
@@ -336,7 +340,12 @@ impl RequestHandler {
             },
             (Verdict::Enrol(_), Some(Ok(()))) => Reason::UnknownHost,
             (Verdict::Enrol(_), Some(Err(error))) => self.gate.enrolment_refusal(facts, error),
-            (Verdict::Ignore(why), _) => why,
+            (Verdict::Ignore(why), _) => {
+                if why == Reason::Held && decided.host.is_some_and(|host| is_long_unseen(&host)) {
+                    self.record_observation(facts, None, out);
+                }
+                why
+            }
             (verdict, _) => {
                 let location = self.boot_file_location(facts, message.arrival.port, Instant::now());
                 note_ipxe_boot(&self.gate, facts);
@@ -517,6 +526,12 @@ impl RequestHandler {
     pub fn count_overflow(&self, count: u32) {
         self.gate.counters.socket_receive_drops.fetch_add(u64::from(count), std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// Returns whether a host that asks was last seen so long ago that it is recorded again.
+fn is_long_unseen(host: &Host) -> bool {
+    let seen = host.status.last_seen_time;
+    seen.is_none_or(|seen| now().duration_since(seen) >= SEEN_INTERVAL)
 }
 
 /// Returns whether a message is one in which a client may ask for a boot file.

@@ -9,9 +9,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use super::*;
 use crate::dhcp::packet::tests::message;
 use crate::dhcp::serve::host_changes::MAX_PENDING_CHANGES;
+use crate::fleet::lifecycle::Transition;
 use crate::fleet::{LeaseTimes, Subnet};
 use crate::gate::fixture::{Fixture, VM};
-use crate::store::StoreError;
+use crate::store::{Change, Observation, StoreError};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const CLASS: (u8, &[u8]) = (60, b"PXEClient:Arch:00007:UNDI:003000");
@@ -128,6 +129,30 @@ async fn a_held_host_and_a_broken_packet_get_no_answer_and_are_counted() {
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::Truncated), 1);
     assert!(is_empty(&testbed.handle(&message(1, &[(60, b"MSFT 5.0")]))));
     assert_eq!(testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::NotABootRequest), 1);
+}
+
+#[tokio::test]
+async fn a_held_host_that_asks_is_recorded_as_seen_once_a_minute() {
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Proxy);
+    testbed.fixture.put_vm(json!({})).await;
+    let (transition, observation) = (Transition::Hold, Observation::default());
+    let store = testbed.fixture.gate.store.clone();
+    store.commit(Change::Advance { mac: VM, transition, observation, event: None }).await.unwrap();
+    let seen = || store.load().host_by_mac(VM).unwrap().status.last_seen_time;
+    assert_eq!(seen(), None);
+    assert!(testbed.handle(&message(1, &[CLASS])).replies.is_empty());
+    let mut versions = store.versions();
+    let is_recorded = async {
+        while seen().is_none() {
+            versions.changed().await.unwrap()
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_recorded).await.expect("the host is recorded as seen");
+    let version = store.load().version;
+    testbed.handle(&message(1, &[CLASS]));
+    // Changes are applied in order: this one comes after any of the handler's.
+    store.commit(testbed.fixture.gate.observation_of(&facts(), None)).await.unwrap();
+    assert_eq!(store.load().version, version + 1, "it was seen a moment ago");
 }
 
 fn facts() -> Facts {
