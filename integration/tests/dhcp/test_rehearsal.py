@@ -168,15 +168,20 @@ def test_a_rehearsal_changes_nothing_and_sends_nothing(bed):
         machine.send_captured(captured("ovmf-2025-pxe-x64.pcap", 0))
         assert machine.ours()
     bed.fetch(f"http://{SERVER}/ipxe?mac={FOLDER}")
-    before = bed.settled()
-    with Firmware(bed.space, MAC) as machine:
-        for arch in (0, 7, 11, 16, 22):
-            bed.rehearse(arch)
-        bed.rehearse(7, "--mac", "52:54:00:99:99:99")
-        bed.rehearse(7, "--relay", "10.99.0.1")
-        machine.xid = 0
-        assert machine.replies(0.5) == [], "nothing is sent"
-    assert bed.everything() == before
+    # The boot goes no further. Its diagnosis may come or change meanwhile; then the test rehearses again.
+    for _ in range(8):
+        before, stalls = bed.settled(), bed.stalls()
+        with Firmware(bed.space, MAC) as machine:
+            for arch in (0, 7, 11, 16, 22):
+                bed.rehearse(arch)
+            bed.rehearse(7, "--mac", "52:54:00:99:99:99")
+            bed.rehearse(7, "--relay", "10.99.0.1")
+            machine.xid = 0
+            assert machine.replies(0.5) == [], "nothing is sent"
+        after = bed.everything()
+        if bed.stalls() == stalls:
+            break
+    assert after == before
 
 
 def test_an_unknown_machine_is_rehearsed_and_then_enrolled_so(bed):

@@ -118,6 +118,12 @@ class RehearsalBed:
         metrics = {name: value for name, value in self.box.metrics().items() if name.startswith(counted) and 'protocol="http"' not in name}
         return {"objects": objects, "timeline": self.box.timeline(), "leases": self.box.leases(), "metrics": metrics}
 
+    def stalls(self):
+        """Returns the diagnosis of each host, and what is in the timeline of diagnoses and ended boots."""
+        hosts = json.loads(self.box.get("/api/v1/baremetalhosts"))["items"]
+        entries = [entry for entry in self.box.timeline() if entry["event"] in ("stalled", "stall_cleared", "boot_finished")]
+        return [host["status"].get("stall") for host in hosts], entries
+
     def settled(self):
         """Returns everything once what happened so far is in the timeline, which is written behind."""
         seen = [self.everything()]
