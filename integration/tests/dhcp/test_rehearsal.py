@@ -170,7 +170,7 @@ def test_a_rehearsal_changes_nothing_and_sends_nothing(bed):
     bed.fetch(f"http://{SERVER}/ipxe?mac={FOLDER}")
     # The boot goes no further. Its diagnosis may come or change meanwhile; then the test rehearses again.
     for _ in range(8):
-        before, stalls = bed.settled(), bed.stalls()
+        stalls, before = bed.stalls(), bed.settled()
         with Firmware(bed.space, MAC) as machine:
             for arch in (0, 7, 11, 16, 22):
                 bed.rehearse(arch)
