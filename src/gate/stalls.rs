@@ -11,10 +11,10 @@ use crate::boot::diagnosis::{Diagnosis, Outcome, Progress, Segment, Step, Uptime
 use crate::bounds::{Rate, TokenBuckets};
 use crate::event::Event;
 use crate::fleet::text::printable;
-use crate::fleet::{Host, Mac, Stall, StallReason};
+use crate::fleet::{Mac, Stall, StallReason};
 use crate::gate::Gate;
 use crate::gate::boot_traces::{DueMachine, MessageOrigin, OfferedFile, SegmentCounts};
-use crate::store::{Change, Snapshot, now};
+use crate::store::{Change, now};
 
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
 const MAX_STALLS: usize = 8192;
@@ -183,7 +183,6 @@ impl Gate {
             (None, _) => None,
         };
         let mut segment = segment.cloned().unwrap_or_default();
-        segment.lacks_loader = host.as_deref().is_some_and(|host| lacks_loader(&state, host));
         segment.install_timeout = self.site.install.timeout;
         segment.token_ttl = self.site.config_access.token_ttl;
         let now = self.traces.now();
@@ -292,14 +291,6 @@ impl Gate {
         standing.keys().for_each(|mac| self.stalls.announce(*mac));
         *self.stalls.lock() = standing;
     }
-}
-
-/// Returns whether the image of a host is known to have no loader for the host's firmware.
-fn lacks_loader(state: &Snapshot, host: &Host) -> bool {
-    let image = host.spec.image.image().and_then(|name| state.image(name));
-    let boots = image.and_then(|image| image.status.boots);
-    let firmware = host.status.firmware;
-    boots.zip(firmware).is_some_and(|(boots, firmware)| if firmware.is_uefi() { !boots.uefi } else { !boots.bios })
 }
 
 /// Returns whether a diagnosis is the one that stands already.

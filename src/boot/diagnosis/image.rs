@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::boot::Reason;
-use crate::fleet::{BootStage, Certainty, StallReason};
+use crate::fleet::{BootRisk, BootStage, Certainty, StallReason};
 
 use super::Finding;
 use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
@@ -50,13 +50,10 @@ fn firmware_kind(scene: &Scene<'_>) -> &'static str {
     }
 }
 
-/// Returns what to do about an image without a loader for the machine's firmware.
+/// Returns what to do about an image without a loader for the machine's firmware: the warning about it, if there is one.
 fn loader_remedy(scene: &Scene<'_>) -> String {
-    match (scene.segment.lacks_loader, firmware_kind(scene)) {
-        (true, "BIOS") => "boot the machine in UEFI mode: the image has loaders for UEFI only".to_owned(),
-        (true, _) => "boot the machine in BIOS mode: the image has loaders for BIOS only".to_owned(),
-        (false, _) => "use an image with a loader for this firmware, or change the boot mode of the machine".to_owned(),
-    }
+    let warning = scene.risk(BootRisk::NoLoader).map(|warning| warning.trim_start_matches("spec.image: "));
+    warning.unwrap_or("use an image with a loader for this firmware, or change the boot mode of the machine").to_owned()
 }
 
 fn us(scene: &Scene<'_>) -> String {
@@ -171,7 +168,7 @@ pub fn nothing_to_boot(scene: &Scene<'_>) -> Option<Finding> {
     let kind = firmware_kind(scene);
     let image =
         scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
-    let certainty = if scene.segment.lacks_loader { Certainty::Certain } else { Certainty::Likely };
+    let certainty = if scene.risk(BootRisk::NoLoader).is_some() { Certainty::Certain } else { Certainty::Likely };
     Finding::new(
         (IMAGE, StallReason::NothingToBoot),
         certainty,

@@ -126,8 +126,7 @@ pub fn completion_not_reported(scene: &Scene<'_>) -> Option<Finding> {
     let lasted = before.last().saturating_sub(before.begin());
     let config = scene.host.and_then(|host| host.spec.boot_config_ref.as_ref());
     let config = config.map_or_else(|| "its config".to_owned(), |name| format!("the config {name}"));
-    let lacks_call = scene.host.and_then(|host| host.status.boot_risks.as_ref());
-    if lacks_call.is_some_and(|risks| risks.contains(&BootRisk::CompletionNotReported)) {
+    if scene.risk(BootRisk::CompletionNotReported).is_some() {
         return Finding::new(
             (INSTALL, StallReason::CompletionNotReported),
             Certainty::Certain,

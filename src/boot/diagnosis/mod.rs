@@ -42,14 +42,14 @@ pub struct Segment {
     pub networks: Vec<Ipv4Net>,
     /// Whether this server gives addresses there.
     pub is_address_server: bool,
+    /// Whether the offers of other servers can be heard there.
+    pub hears_offers: bool,
     /// Number of other machines of the segment that took an address in the last minutes, and none of our boot files.
     pub stuck_machines: usize,
     /// Number of machines of the segment that fetched a boot file in the last minutes.
     pub booting_machines: usize,
     /// Whether a connection of the machine to our HTTP port waits for the last packet of its handshake.
     pub is_half_open: bool,
-    /// Whether the host's image is known to have no loader for the machine's firmware.
-    pub lacks_loader: bool,
     /// The time for which tokens of scripts are valid (`config_access.token_ttl`); zero if it is not known.
     pub token_ttl: Duration,
     /// The time limit of an install (`install.timeout`); zero for none.

@@ -299,7 +299,7 @@ pub fn no_address_offered(scene: &Scene<'_>) -> Option<Finding> {
     let name = (DHCP, StallReason::NoAddressOffered);
     let remedy =
         "start the DHCP server of this network, look at its pool and its filters, or set dhcp.mode = \"server\"";
-    match (discover.relay, discover.is_broadcast) {
+    match (discover.relay, discover.is_broadcast && scene.segment.hears_offers) {
         (None, true) => Finding::new(
             name,
             Certainty::Certain,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use crate::boot::Reason;
-use crate::fleet::{BootMode, Host, Phase};
+use crate::fleet::{BootMode, BootRisk, Host, Phase};
 
 use super::Segment;
 use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
@@ -260,6 +260,13 @@ impl<'a> Scene<'a> {
     /// done.
     pub fn is_installing(&self) -> bool {
         self.host.is_some_and(|host| host.status.phase.is_under_way() && host.spec.boot_mode == BootMode::Once)
+    }
+
+    /// Returns the warning of a risk that was known before the boot.
+    pub fn risk(&self, risk: BootRisk) -> Option<&'a str> {
+        let status = &self.host?.status;
+        let mut known = status.boot_risks.iter().flatten().zip(&status.warnings);
+        known.find(|(known, _)| **known == risk).map(|(_, warning)| warning.as_str())
     }
 
     /// Returns whether the host is in a phase.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::boot::{BootProtocol, Reason};
-use crate::fleet::{Architecture, Kind, Mac, Object, Phase};
+use crate::fleet::{Architecture, BootRisk, Kind, Mac, Object, Phase};
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
 const DHCP_SERVER: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
@@ -29,6 +29,7 @@ impl Story {
             interface: "eth0".into(),
             address: Some(US),
             networks: vec!["10.66.0.0/24".parse().unwrap()],
+            hears_offers: true,
             ..Segment::default()
         };
         let object = json!({"metadata": {"name": "vm"}, "spec": {"bootMACAddress": "52:54:00:66:00:01",
@@ -193,6 +194,8 @@ fn a3_nobody_offers_an_address() {
     let unicast = |xid| Step::Discover { xid, secs: 0, client: UEFI, relay: None, is_broadcast: false };
     let story = Story::new().see(0.0, unicast(1)).offered(0.0).see(4.0, unicast(1));
     story.stalls(9.0, StallReason::NoAddressOffered, Likely, "may also have refused");
+    let deaf = Story::new().discover(0.0, 1).offered(0.0).discover(4.0, 1).with(|one| one.hears_offers = false);
+    deaf.stalls(9.0, StallReason::NoAddressOffered, Likely, "may also have refused");
     Story::new()
         .discover(0.0, 1)
         .offered(0.0)
@@ -480,7 +483,12 @@ fn d4_to_d8_what_is_on_the_image() {
     let script = || Step::Script { action: ScriptStep::Attach };
     let attached = || Story::new().script(0.0, 1, ScriptStep::Attach).see(6.0, login()).phase(Phase::Offered);
     let story = attached().read(7.0, 40_000, true).stays_well(8.0).see(17.0, script());
-    story.stalls(18.0, StallReason::NothingToBoot, Likely, "attached live|40 kB|nothing to boot");
+    let mut story = story.stalls(18.0, StallReason::NothingToBoot, Likely, "attached live|40 kB|nothing to boot");
+    let status = &mut story.host.as_mut().unwrap().status;
+    status.boot_risks = Some(vec![BootRisk::SecondInterface, BootRisk::NoLoader]);
+    status.warnings = vec!["another host".to_owned(), "spec.image: live boots with BIOS only".to_owned()];
+    let story = story.stalls(18.0, StallReason::NothingToBoot, Certain, "nothing to boot");
+    assert_eq!(story.look(18.0).diagnosis.unwrap().remedy, "live boots with BIOS only");
     let loaded = || attached().read(9.0, 2_000_000, true);
     loaded().waits(10.0, 69.0).stalls(69.0, StallReason::KernelSilent, Possible, "2.0 MB|60 s|menu");
     let system = loaded().request_as(15.0, DhcpClient::System).stays_well(20.0);

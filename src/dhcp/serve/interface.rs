@@ -49,12 +49,13 @@ pub struct InterfaceState {
 
 impl InterfaceState {
     /// Returns what a diagnosis needs to know of the segment.
-    pub fn segment(&self) -> Segment {
+    pub fn segment(&self, hears_offers: bool) -> Segment {
         Segment {
             interface: self.name.clone(),
             address: Some(self.address),
             networks: self.networks.clone(),
             is_address_server: self.mode == InterfaceMode::Server,
+            hears_offers,
             ..Segment::default()
         }
     }

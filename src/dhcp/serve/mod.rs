@@ -130,8 +130,9 @@ pub fn spawn(
         Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] })
     };
     let interfaces: Vec<ServedInterface> = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
+    let segment = |served: &ServedInterface| served.state.segment(served.sockets.hears_other_servers());
     // Nobody else sets them.
-    let _ = gate.segments.set(Segments(interfaces.iter().map(|interface| interface.state.segment()).collect()));
+    let _ = gate.segments.set(Segments(interfaces.iter().map(segment).collect()));
     // Unlike those of the standard library, these queues take memory for what is in them only.
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
     let (messages, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);

@@ -141,6 +141,11 @@ impl InterfaceSockets {
         }
     }
 
+    /// Returns whether broadcast replies of other servers are received.
+    pub fn hears_other_servers(&self) -> bool {
+        self.sniffer.is_some()
+    }
+
     /// Receives the replies of other servers to clients, and passes each to `each` with the sender's MAC address.
     pub fn receive_observed(&self, mut each: impl FnMut(&[u8], Option<Mac>)) {
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 64];
