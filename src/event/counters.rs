@@ -70,12 +70,12 @@ impl Counters {
         self.dropped[protocol as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a boot that stopped to go on.
+    /// Counts a boot that stalled.
     pub fn count_stall(&self, reason: StallReason) {
         self.stalls[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the number of boots that stopped to go on for a reason.
+    /// Returns the number of boots that stalled for a reason.
     pub fn stalls(&self, reason: StallReason) -> u64 {
         self.stalls[reason as usize].load(Ordering::Relaxed)
     }

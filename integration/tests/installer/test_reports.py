@@ -34,21 +34,6 @@ def network(lan):
     return box, near, far
 
 
-@pytest.fixture
-def box(network):
-    return network[0]
-
-
-@pytest.fixture
-def near(network):
-    """The machine `near` at the start of an install."""
-    box, near, _ = network
-    box.api("POST", f"{HOSTS}/near/install")
-    before = box.status("near").get("lastBootTime")
-    until("a boot of its own", lambda: near.script() and box.status("near")["lastBootTime"] != before)
-    return near
-
-
 def post(machine, body, path="/api/v1/report", *options):
     """Posts a body with curl; returns the status."""
     done = subprocess.run(machine.lan.inside(machine.space, tool("curl"), "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", *options,

@@ -21,22 +21,6 @@ def network(lan):
     return box, near, far
 
 
-@pytest.fixture
-def box(network):
-    return network[0]
-
-
-@pytest.fixture
-def near(network):
-    """The machine `near` at the start of an install: no line of an earlier test counts."""
-    box, near, _ = network
-    box.api("POST", f"{HOSTS}/near/install")
-    # The time of a boot has seconds: another boot has another one.
-    before = box.status("near").get("lastBootTime")
-    until("a boot of its own", lambda: near.script() and box.status("near")["lastBootTime"] != before)
-    return near
-
-
 @pytest.mark.parametrize("how", [["--udp", "--rfc3164"], ["--udp", "--rfc5424"], ["--tcp", "--rfc3164"], ["--tcp", "--rfc5424"],
                                  ["--tcp", "--octet-count", "--rfc5424"], ["--tcp", "--octet-count", "--rfc3164"]])
 def test_lines_of_logger(box, near, how):

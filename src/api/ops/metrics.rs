@@ -141,7 +141,7 @@ impl Figures {
         };
         let stalled = by_reason(&|reason| standing.get(&reason).copied().unwrap_or_default());
         self.gauges("bootlatch_hosts_stalled", "Hosts whose boot does not go on, by reason.", stalled);
-        let help = "Boots that stopped to go on, by the reason of their diagnosis.";
+        let help = "Boots that stalled, by the reason of their diagnosis.";
         self.counters("bootlatch_stalls", help, by_reason(&|reason| shared.gate.counters.stalls(reason)));
         let stage = |stage: &LedgerStage| {
             (vec![("stage", stage.code().to_owned())], shared.gate.counters.boot_stage(*stage).read())
