@@ -23,19 +23,20 @@ CLIENTS = {
     "atftp-windows": ["atftp", "--option", "windowsize 8", "--option", "blksize 1428", "--get", "-r", "snponly.efi", "-l", "got", ADDRESS],
 }
 TRANSFERS, AT_ONCE = 100, 10
+ENOUGH = 1000  # frames of which a wire that loses 1 % loses at least one, but for one time in 23,000
 P99 = 4.0  # seconds for the boot program over TFTP at 5 % loss: what is measured is 3.3 to 3.4
 
 
 @pytest.fixture(scope="module", params=WIRES, ids=WIRES)
 def lossy(request):
-    """The server behind such a wire; at the end the wire must have done what it is for."""
+    """The server behind such a wire; at the end the wire must have done what it is for, once it carried some frames."""
     options, deed = WIRES[request.param]
     testbed = LossyLan(*options)
     testbed.name = request.param
     try:
         yield testbed
         counts = testbed.counts()
-        assert counts.get(deed, 0) > 0, f"the wire did what it is for: {counts}"
+        assert counts.get(deed, 0) > 0 or counts["frames"] < ENOUGH, f"the wire did what it is for: {counts}"
         log = testbed.bootlatch.text()
         assert testbed.bootlatch.process.poll() is None and "panicked" not in log, log[-2000:]
     finally:
@@ -43,7 +44,7 @@ def lossy(request):
 
 
 def test_dhcp_gives_the_same_address_each_time(lossy):
-    got = {udhcpc(lossy.lan, lossy.client, "-t", "10", "-T", "1", limit=40).get("ip") for _ in range(8)}
+    got = {udhcpc(lossy.lan, lossy.client, "-t", "10", "-T", "1", limit=60, persists=True).get("ip") for _ in range(8)}
     assert len(got) == 1 and None not in got, f"each attempt gets the machine's address: {got}"
 
 

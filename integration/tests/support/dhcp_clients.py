@@ -16,12 +16,12 @@ def executable(path, text):
     return path
 
 
-def udhcpc(lan, space, *more, limit=20):
-    """Runs busybox's client."""
+def udhcpc(lan, space, *more, limit=20, persists=False):
+    """Runs busybox's client. It gives up after three requests without a reply, or begins anew if it persists."""
     out = lan.folder / f"udhcpc-{next(lan.count)}"
     script = executable(lan.folder / "udhcpc.sh", '#!/bin/sh\n[ "$1" = bound ] || exit 0\nenv > "$OUT"\n')
-    run(*lan.inside(space, "env", f"OUT={out}", tool("busybox"), "udhcpc", "-i", "lan0", "-n", "-q", "-f", "-t", "5",
-                    "-T", "2", "-s", str(script), *more), limit=limit, check=False)
+    run(*lan.inside(space, "env", f"OUT={out}", tool("busybox"), "udhcpc", "-i", "lan0", "-q", "-f", "-t", "5", "-T", "2",
+                    *(["-A", "1"] if persists else ["-n"]), "-s", str(script), *more), limit=limit, check=False)
     return variables(out)
 
 
