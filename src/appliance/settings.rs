@@ -21,6 +21,7 @@ pub fn site(config: &Config, listeners: &Listeners) -> Site {
     Site {
         unknown_hosts: config.unknown_hosts.clone(),
         install: config.install.clone(),
+        pins_bmc_certificates: config.pins_bmc_certificates,
         programs: config.programs.clone(),
         overrides: config.overrides.clone(),
         namespace: config.namespace.clone(),

@@ -1,66 +1,186 @@
-//! Requests to BMCs, over the protocol of their address.
+//! Requests to BMCs, over the protocol of their address or the one that was detected.
 
 use std::time::Duration;
 
-use crate::fleet::{Bmc, BmcAddress, BmcProtocol, Power};
+use jiff::Timestamp;
 
-use super::{BmcError, BootDevice, Reset, ipmi, redfish};
+use crate::fleet::{Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, FirmwareMode, Host, Power, Reset};
+use crate::http_client::tls::{FINGERPRINT, TrustAnchor};
+use crate::http_client::{ConnectError, Server, ServerConnection};
+
+use super::redfish::client::RedfishService;
+use super::{BmcError, detection, ipmi};
 
 /// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum time to connect to a service; and for its TLS handshake.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Returns the power state of the machine.
-///
-/// # Errors
-/// The BMC cannot be reached, refuses, or does not support the request.
-pub async fn read_power(bmc: &Bmc) -> Result<Power, BmcError> {
-    let at: BmcAddress = bmc.address.parse()?;
-    match at.protocol {
-        BmcProtocol::Redfish { tls } => {
-            within(bmc, &at, redfish::client::RedfishService::new(bmc, &at, tls).read_power()).await
+/// The configuration of how BMCs are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BmcPolicy {
+    /// Whether a certificate that no authority vouches for is pinned at the first use of a BMC. Otherwise it is refused.
+    pub pins_certificates: bool,
+}
+
+/// A client of one BMC.
+#[derive(Debug)]
+pub struct BmcClient {
+    bmc: Bmc,
+    policy: BmcPolicy,
+    record: Option<BmcRecord>,
+    /// Whether `record` has something that was not known before.
+    has_learnt: bool,
+    now: Timestamp,
+}
+
+impl BmcClient {
+    /// Returns the client of a BMC, with what is known of it.
+    pub fn new(bmc: &Bmc, record: Option<&BmcRecord>, policy: BmcPolicy, now: Timestamp) -> Self {
+        Self { bmc: bmc.clone(), policy, record: record.cloned(), has_learnt: false, now }
+    }
+
+    /// Returns the client of a host's BMC; `None` for a host without one.
+    pub fn of(host: &Host, policy: BmcPolicy, now: Timestamp) -> Option<Self> {
+        Some(Self::new(host.spec.bmc.as_ref()?, host.status.bmc.as_deref(), policy, now))
+    }
+
+    /// Returns what the client learnt of the BMC, if that is new.
+    pub fn learnt(&self) -> Option<&BmcRecord> {
+        self.record.as_ref().filter(|_| self.has_learnt)
+    }
+
+    /// Returns the power state of the machine.
+    ///
+    /// # Errors
+    /// The BMC cannot be reached, refuses, or does not support the request.
+    pub async fn read_power(&mut self) -> Result<Power, BmcError> {
+        self.perform(async |bmc, at, route| match route {
+            Route::Redfish(anchor) => RedfishService::new(bmc, at, anchor).read_power().await,
+            Route::Ipmi => ipmi::client::read_power(bmc, at).await,
+        })
+        .await
+    }
+
+    /// Performs a power operation.
+    ///
+    /// # Errors
+    /// Those of `read_power`.
+    pub async fn reset(&mut self, reset: Reset) -> Result<(), BmcError> {
+        self.perform(async |bmc, at, route| match route {
+            Route::Redfish(anchor) => RedfishService::new(bmc, at, anchor).reset(reset).await,
+            Route::Ipmi => ipmi::client::reset(bmc, at, reset).await,
+        })
+        .await
+    }
+
+    /// Sets the boot device, for the next boot or for all boots. The mode is that of the machine's firmware, if known.
+    ///
+    /// # Errors
+    /// Those of `read_power`.
+    pub async fn set_boot_device(
+        &mut self,
+        device: BootDevice,
+        once: bool,
+        mode: Option<FirmwareMode>,
+    ) -> Result<(), BmcError> {
+        self.perform(async |bmc, at, route| match route {
+            Route::Redfish(anchor) => RedfishService::new(bmc, at, anchor).set_boot_device(device, once, mode).await,
+            Route::Ipmi => ipmi::client::set_boot_device(bmc, at, device, once, mode).await,
+        })
+        .await
+    }
+
+    /// Performs an operation within `REQUEST_TIMEOUT`, and removes the password from its error. All errors pass here.
+    async fn perform<T>(
+        &mut self,
+        operation: impl AsyncFnOnce(&Bmc, &BmcAddress, Route) -> Result<T, BmcError>,
+    ) -> Result<T, BmcError> {
+        let address: BmcAddress = self.bmc.address.parse()?;
+        let bmc = self.bmc.clone();
+        let answered = tokio::time::timeout(REQUEST_TIMEOUT, async {
+            let (at, route) = self.route(&address).await?;
+            operation(&bmc, &at, route).await
+        });
+        let no_answer = |_| BmcError::Unreachable {
+            at: address.to_string(),
+            cause: format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
+        };
+        answered.await.map_err(no_answer)?.map_err(|error| error.without_password(&self.bmc))
+    }
+
+    /// Returns the address with its protocol, and how the BMC is asked over that. At the first use both are found out;
+    /// no credentials are sent for it.
+    async fn route(&mut self, address: &BmcAddress) -> Result<(BmcAddress, Route), BmcError> {
+        let at = match (address.protocol, self.record.as_ref().and_then(|record| record.protocol)) {
+            (BmcProtocol::Detected, Some(known)) => address.with_protocol(known),
+            (BmcProtocol::Detected, None) => {
+                let found = detection::detect(address).await?;
+                self.learn(|record| record.protocol = Some(found));
+                address.with_protocol(found)
+            }
+            (BmcProtocol::Ipmi | BmcProtocol::Redfish { .. }, _) => address.clone(),
+        };
+        let route = match at.protocol {
+            BmcProtocol::Redfish { tls: true } => Route::Redfish(Some(self.anchor(&at).await?)),
+            BmcProtocol::Redfish { tls: false } => Route::Redfish(None),
+            BmcProtocol::Ipmi | BmcProtocol::Detected => Route::Ipmi,
+        };
+        Ok((at, route))
+    }
+
+    /// Returns what the certificate of a Redfish service is checked against.
+    async fn anchor(&mut self, at: &BmcAddress) -> Result<TrustAnchor, BmcError> {
+        if self.bmc.disable_certificate_verification {
+            return Ok(TrustAnchor::Any);
         }
-        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::read_power(bmc, &at)).await,
+        if !self.policy.pins_certificates {
+            return Ok(TrustAnchor::System);
+        }
+        let known = self.record.as_ref().and_then(|record| record.certificate.clone());
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let found = first_certificate(at).await?;
+                self.learn(|record| record.certificate = Some(found.clone()));
+                found
+            }
+        };
+        match known.as_str() {
+            BmcRecord::AUTHORITIES => Ok(TrustAnchor::System),
+            // A record that cannot be parsed is not one of ours: nothing is trusted by it.
+            digest => Ok(digest.parse().map_or(TrustAnchor::System, TrustAnchor::Fingerprint)),
+        }
+    }
+
+    fn learn(&mut self, change: impl FnOnce(&mut BmcRecord)) {
+        let new = BmcRecord { protocol: None, certificate: None, time: self.now };
+        change(self.record.get_or_insert(new));
+        self.has_learnt = true;
     }
 }
 
-/// Performs a power operation.
-///
-/// # Errors
-/// Those of `read_power`.
-pub async fn reset(bmc: &Bmc, reset: Reset) -> Result<(), BmcError> {
-    let at: BmcAddress = bmc.address.parse()?;
-    match at.protocol {
-        BmcProtocol::Redfish { tls } => {
-            within(bmc, &at, redfish::client::RedfishService::new(bmc, &at, tls).reset(reset)).await
-        }
-        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::reset(bmc, &at, reset)).await,
-    }
+/// How a BMC is asked.
+enum Route {
+    /// Redfish; over TLS with a reference for its certificate.
+    Redfish(Option<TrustAnchor>),
+    /// IPMI.
+    Ipmi,
 }
 
-/// Sets the boot device, for the next boot or for all boots.
-///
-/// # Errors
-/// Those of `read_power`.
-pub async fn set_boot_device(bmc: &Bmc, device: BootDevice, once: bool) -> Result<(), BmcError> {
-    let at: BmcAddress = bmc.address.parse()?;
-    match at.protocol {
-        BmcProtocol::Redfish { tls } => {
-            within(bmc, &at, redfish::client::RedfishService::new(bmc, &at, tls).set_boot_device(device, once)).await
+/// Returns the digest of the certificate that a service shows; `BmcRecord::AUTHORITIES` if the system trusts it.
+async fn first_certificate(at: &BmcAddress) -> Result<String, BmcError> {
+    let server = Server { tls: true, host: at.host.clone(), port: at.port };
+    match ServerConnection::open(&server, &TrustAnchor::System.into(), CONNECT_TIMEOUT).await {
+        Ok(connection) => {
+            connection.close();
+            Ok(BmcRecord::AUTHORITIES.to_owned())
         }
-        BmcProtocol::Ipmi => within(bmc, &at, ipmi::client::set_boot_device(bmc, &at, device, once)).await,
+        // The verifier of the HTTP client names the certificate that it refuses.
+        Err(ConnectError::Handshake(cause)) if cause.contains(FINGERPRINT) => {
+            let digest = cause.rsplit_once(FINGERPRINT).map_or("", |(_, digest)| digest);
+            Ok(digest.trim_matches([' ', ')']).to_owned())
+        }
+        Err(error) => Err(BmcError::Unreachable { at: at.to_string(), cause: error.to_string() }),
     }
-}
-
-/// Limits an operation to `REQUEST_TIMEOUT`, and removes the password from its error. All errors pass here.
-async fn within<T>(
-    bmc: &Bmc,
-    at: &BmcAddress,
-    asking: impl Future<Output = Result<T, BmcError>>,
-) -> Result<T, BmcError> {
-    let no_answer = |_| BmcError::Unreachable {
-        at: at.to_string(),
-        cause: format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
-    };
-    let answered = tokio::time::timeout(REQUEST_TIMEOUT, asking).await.map_err(no_answer)?;
-    answered.map_err(|error| error.without_password(bmc))
 }

@@ -2,91 +2,24 @@
 //! says. `power_poller` decides (pure) when each BMC is polled and when a machine is switched on or off;
 //! `controllers::power` carries that out.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::fleet::text::printable;
 use crate::fleet::{Bmc, Secret};
+pub use crate::fleet::{BootDevice, Reset};
 
 pub mod client;
+mod detection;
 mod ipmi;
 pub mod power_poller;
 pub mod redfish;
+mod transition;
 
 /// Maximum length of a message of a BMC in an error, in characters. The error is part of the host's status.
 pub const MAX_MESSAGE_LENGTH: usize = 1000;
-
-/// A power operation, named as in Redfish (DSP2046, ResetType).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reset {
-    /// Power on.
-    On,
-    /// Power off without shutdown.
-    ForceOff,
-    /// Shutdown by the operating system, then power off.
-    GracefulShutdown,
-    /// Restart by the operating system.
-    GracefulRestart,
-    /// Hard reset.
-    ForceRestart,
-    /// Power off and on again.
-    PowerCycle,
-    /// Non-maskable interrupt.
-    Nmi,
-}
-
-impl Reset {
-    /// All operations.
-    pub const ALL: [Self; 7] = [
-        Self::On,
-        Self::ForceOff,
-        Self::GracefulShutdown,
-        Self::GracefulRestart,
-        Self::ForceRestart,
-        Self::PowerCycle,
-        Self::Nmi,
-    ];
-
-    /// Returns whether the machine boots after the operation.
-    pub fn begins_boot(self) -> bool {
-        match self {
-            Self::On | Self::GracefulRestart | Self::ForceRestart | Self::PowerCycle => true,
-            Self::ForceOff | Self::GracefulShutdown | Self::Nmi => false,
-        }
-    }
-
-    /// Returns the name in Redfish.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::On => "On",
-            Self::ForceOff => "ForceOff",
-            Self::GracefulShutdown => "GracefulShutdown",
-            Self::GracefulRestart => "GracefulRestart",
-            Self::ForceRestart => "ForceRestart",
-            Self::PowerCycle => "PowerCycle",
-            Self::Nmi => "Nmi",
-        }
-    }
-
-    /// Parses the name in Redfish; `ForceOn` is a synonym of `On`.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "ForceOn" => Some(Self::On),
-            word => Self::ALL.into_iter().find(|reset| reset.as_str() == word),
-        }
-    }
-}
-
-/// Boot device that overrides the boot order of the firmware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BootDevice {
-    /// Network boot (PXE or HTTP).
-    Network,
-    /// Local disk.
-    Disk,
-    /// No override: the boot order of the firmware.
-    Default,
-}
 
 /// Error of a request to a BMC. The text never contains the password.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +42,24 @@ pub enum BmcError {
         at: String,
         /// Status and message of the BMC.
         message: String,
+    },
+    /// The BMC refused the user name, the password or the user's privilege. Another attempt may lock the account.
+    #[error("BMC {at}: request refused: {message}")]
+    Denied {
+        /// Address of the BMC.
+        at: String,
+        /// Status and message of the BMC.
+        message: String,
+    },
+    /// The BMC cannot do it now, and can later: the machine is in its self-test, or the BMC is updating or overloaded.
+    #[error("BMC {at}: busy: {message}")]
+    Busy {
+        /// Address of the BMC.
+        at: String,
+        /// Status and message of the BMC.
+        message: String,
+        /// Time after which the BMC wants to be asked again, if it said so.
+        retry_after: Option<Duration>,
     },
     /// The BMC does not support the request.
     #[error("BMC {at}: not supported: {what}")]
@@ -144,6 +95,8 @@ impl BmcError {
         match self {
             Self::Unreachable { at, cause } => Self::Unreachable { at, cause: clean(cause) },
             Self::Refused { at, message } => Self::Refused { at, message: clean(message) },
+            Self::Denied { at, message } => Self::Denied { at, message: clean(message) },
+            Self::Busy { at, message, retry_after } => Self::Busy { at, message: clean(message), retry_after },
             Self::Unsupported { at, what } => Self::Unsupported { at, what: clean(what) },
             Self::InvalidReply { at, message } => Self::InvalidReply { at, message: clean(message) },
             Self::Address(_) => self,
@@ -155,7 +108,8 @@ impl BmcError {
         match self {
             Self::Address(_) => "BadAddress",
             Self::Unreachable { .. } => "Unreachable",
-            Self::Refused { .. } => "Refused",
+            Self::Refused { .. } | Self::Denied { .. } => "Refused",
+            Self::Busy { .. } => "Busy",
             Self::Unsupported { .. } => "NotSupported",
             Self::InvalidReply { .. } => "InvalidReply",
         }
@@ -183,6 +137,8 @@ mod tests {
         let (at, message) = ("b:80".to_owned(), words.clone());
         for error in [
             BmcError::Refused { at: at.clone(), message },
+            BmcError::Denied { at: at.clone(), message: words.clone() },
+            BmcError::Busy { at: at.clone(), message: words.clone(), retry_after: None },
             BmcError::Unreachable { at: at.clone(), cause: words.clone() },
             BmcError::Unsupported { at: at.clone(), what: words.clone() },
             BmcError::InvalidReply { at: at.clone(), message: words.clone() },

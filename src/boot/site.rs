@@ -16,6 +16,8 @@ pub struct Site {
     pub unknown_hosts: EnrolmentRules,
     /// The conditions that end installs.
     pub install: InstallPolicy,
+    /// Whether the certificate of a BMC that no authority vouches for is pinned at the BMC's first use.
+    pub pins_bmc_certificates: bool,
     /// The boot programs by architecture.
     pub programs: Programs,
     /// Boot programs of some machines; the first that matches is used.
@@ -189,7 +191,9 @@ pub mod tests {
                 completion: Completion::BootComplete,
                 timeout: Duration::from_secs(3600),
                 max_boots: 10,
+                power_on: false,
             },
+            pins_bmc_certificates: true,
             programs: Programs(programs.into()),
             overrides: Vec::new(),
             namespace: "default".parse().unwrap(),

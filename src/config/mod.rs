@@ -55,6 +55,8 @@ pub struct Config {
     pub unknown_hosts: EnrolmentRules,
     /// The conditions under which an install is complete, or has failed.
     pub install: InstallPolicy,
+    /// Whether the certificate of a BMC that no authority vouches for is pinned at the BMC's first use.
+    pub pins_bmc_certificates: bool,
     /// Boot program of each architecture.
     pub programs: Programs,
     /// Boot programs of single machines, in the order of the file.
@@ -169,6 +171,7 @@ struct Raw {
     unknown_hosts: Option<Spanned<String>>,
     rules: Vec<RawRule>,
     install: RawInstall,
+    bmc: RawBmc,
     dhcp: RawDhcp,
     tftp: tftp::RawTftp,
     iscsi: iscsi::RawIscsi,
@@ -198,6 +201,13 @@ struct RawInstall {
     completion: Option<RawCompletion>,
     timeout: Option<Spanned<String>>,
     max_boots: Option<Spanned<u32>>,
+    power_on: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawBmc {
+    pin_certificates: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -262,6 +272,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
             otherwise: otherwise.unwrap_or(UnknownHostAction::Hold),
         },
         install: validator.install(&raw.install)?,
+        pins_bmc_certificates: raw.bmc.pin_certificates.unwrap_or(true),
         programs: validator.programs(raw.programs)?,
         overrides,
         boot_file_in,

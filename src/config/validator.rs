@@ -130,6 +130,7 @@ impl Validator<'_> {
             },
             timeout: self.duration("install.timeout", raw.timeout.as_ref())?.unwrap_or(Duration::from_secs(3600)),
             max_boots,
+            power_on: raw.power_on,
         })
     }
 

@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 use crate::boot::diagnosis::{Progress, Step};
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
-use crate::fleet::{Bmc, Host, Mac, Object, Power};
+use crate::fleet::{Bmc, Host, Mac, Object, Power, Reset};
 use crate::gate::Gate;
 use crate::store::{Change, ChangeKind, Store, now};
 
-use crate::bmc::power_poller::{PollTime, PowerPoller, PowerTask};
-use crate::bmc::{BmcError, client};
+use crate::bmc::BmcError;
+use crate::bmc::client::{BmcClient, BmcPolicy};
+use crate::bmc::power_poller::{BmcAnswer, BmcRequest, PollTime, PowerPoller, PowerTask};
 
 /// Maximum number of concurrent requests to BMCs. It also limits the inrush current of machines that are switched on
 /// at the same time.
@@ -26,22 +27,24 @@ const REPORT_DELAY: Duration = Duration::from_secs(80);
 /// Maximum number of changes that are processed at a time.
 const MAX_CHANGES: usize = 1024;
 
-type BmcAnswer = (Mac, Bmc, PowerTask, Result<Option<Power>, BmcError>);
+/// The answer of one BMC.
+type Answered = (Mac, Bmc, BmcAnswer);
 
 /// Polls the BMCs of all hosts and carries out power transitions, until stopped.
 pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
     let store = gate.store.clone();
+    let policy = BmcPolicy { pins_certificates: gate.site.pins_bmc_certificates };
     let mut poller = PowerPoller::default();
     let mut version = follow_all(&store, &mut poller);
-    let mut requests: JoinSet<BmcAnswer> = JoinSet::new();
+    let mut requests: JoinSet<Answered> = JoinSet::new();
     let mut tick = tokio::time::interval(TICK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => version = follow_changes(&store, &mut poller, version),
             Some(done) = requests.join_next(), if !requests.is_empty() => match done {
-                Ok((mac, bmc, task, outcome)) => {
-                    if let Some(report) = poller.answered(mac, &bmc, task, outcome, poll_time()) {
+                Ok((mac, bmc, answer)) => {
+                    if let Some(report) = poller.answered(mac, &bmc, answer, poll_time()) {
                         trace_report(&gate, mac, &report);
                         commit_report(&store, &mut poller, mac, report).await;
                     }
@@ -50,38 +53,41 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
             },
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
-        start_due(&mut requests, &mut poller, Instant::now());
+        start_due(&mut requests, &mut poller, policy, Instant::now());
     }
 }
 
 /// Starts the requests that are due, as far as there are places for them.
-fn start_due(requests: &mut JoinSet<BmcAnswer>, poller: &mut PowerPoller, now: Instant) {
+fn start_due(requests: &mut JoinSet<Answered>, poller: &mut PowerPoller, policy: BmcPolicy, now: Instant) {
     while requests.len() < MAX_CONCURRENT_REQUESTS
-        && let Some((mac, bmc, task)) = poller.next(now)
+        && let Some(BmcRequest { mac, bmc, record, task }) = poller.next(now)
     {
         requests.spawn(async move {
-            let outcome = send(&bmc, task).await;
-            (mac, bmc, task, outcome)
+            let mut client = BmcClient::new(&bmc, record.as_ref(), policy, crate::store::now());
+            let outcome = send(&mut client, task).await;
+            let learnt = client.learnt().cloned();
+            (mac, bmc, BmcAnswer { task, outcome, learnt })
         });
     }
 }
 
 /// Sends one request to a BMC. Returns the power state for a poll.
-async fn send(bmc: &Bmc, task: PowerTask) -> Result<Option<Power>, BmcError> {
+async fn send(client: &mut BmcClient, task: PowerTask) -> Result<Option<Power>, BmcError> {
     match task {
-        PowerTask::Poll => client::read_power(bmc).await.map(Some),
-        PowerTask::Reset(reset) => client::reset(bmc, reset).await.map(|()| None),
+        PowerTask::Poll => client.read_power().await.map(Some),
+        PowerTask::Reset(reset) => client.reset(reset).await.map(|()| None),
+        PowerTask::SetBootDevice(device, mode) => client.set_boot_device(device, true, mode).await.map(|()| None),
     }
 }
 
 /// Records what a report shows of the machine's boot.
 fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
     let was_off = gate.store.load().host_by_mac(mac).is_some_and(|host| host.status.power == Some(Power::Off));
+    let is_repeated = report.transition.as_ref().is_some_and(|transition| transition.tries > 1);
     for event in &report.events {
         match event {
-            Event::PowerSwitched { reset }
-                if reset.contains("On") || reset.contains("Restart") || reset.contains("Cycle") =>
-            {
+            // A further try, because nothing happened, begins no other boot.
+            Event::PowerSwitched { reset } if !is_repeated && Reset::parse(reset).is_some_and(Reset::begins_boot) => {
                 gate.trace(mac, Step::PoweredOn);
             }
             Event::BmcFailed { message } => gate.trace(mac, Step::BmcFailed { message: message.as_str().into() }),
@@ -203,10 +209,10 @@ mod tests {
         }
         // No request has run yet: the test does not wait for anything in between.
         let later = time.now + Duration::from_secs(3600);
-        start_due(&mut requests, &mut poller, later);
+        start_due(&mut requests, &mut poller, BmcPolicy { pins_certificates: true }, later);
         assert_eq!(requests.len(), MAX_CONCURRENT_REQUESTS);
         requests.detach_all();
-        start_due(&mut requests, &mut poller, later);
+        start_due(&mut requests, &mut poller, BmcPolicy { pins_certificates: true }, later);
         assert_eq!(requests.len(), MAX_CONCURRENT_REQUESTS, "the next ones");
         requests.abort_all();
     }

@@ -1,9 +1,7 @@
 //! The report of a BMC.
 
-use jiff::Timestamp;
-
 use super::Event;
-use crate::fleet::{Bmc, Power, PowerError};
+use crate::fleet::{Bmc, BmcRecord, BootDeviceRecord, Power, PowerError, PowerTransition};
 
 /// Outcome of one request to a BMC. It has no effect when the host has another BMC by the time it is applied.
 #[derive(Debug, Clone)]
@@ -14,8 +12,12 @@ pub struct PowerReport {
     pub power: Option<Power>,
     /// Reason why the power state is unknown.
     pub error: Option<PowerError>,
-    /// Request time of the power transition that ended, by success or by timeout.
-    pub ended_transition: Option<Timestamp>,
+    /// New state of the power change in progress, or its end.
+    pub transition: Option<Box<PowerTransition>>,
+    /// Boot device that the BMC was told.
+    pub boot_device: Option<Box<BootDeviceRecord>>,
+    /// What was learnt of the BMC.
+    pub learnt: Option<BmcRecord>,
     /// Events for the timeline of the host.
     pub events: Vec<Event>,
 }
@@ -23,6 +25,20 @@ pub struct PowerReport {
 impl PowerReport {
     /// Returns a report without content.
     pub fn new(bmc: &Bmc) -> Self {
-        Self { bmc: bmc.clone(), power: None, error: None, ended_transition: None, events: Vec::new() }
+        Self {
+            bmc: bmc.clone(),
+            power: None,
+            error: None,
+            transition: None,
+            boot_device: None,
+            learnt: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// Returns whether there is something to record.
+    pub fn has_content(&self) -> bool {
+        let Self { bmc: _, power, error: _, transition, boot_device, learnt, events } = self;
+        power.is_some() || transition.is_some() || boot_device.is_some() || learnt.is_some() || !events.is_empty()
     }
 }

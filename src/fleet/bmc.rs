@@ -1,9 +1,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The address and protocol of a machine's BMC.
 ///
-/// An address without a scheme means IPMI, as in mkube and pxemanager; `ipmi://`, `redfish://` (over TLS),
+/// The protocol of an address without a scheme is detected at its first use; `ipmi://`, `redfish://` (over TLS),
 /// `redfish+http://` and the other schemes of Metal3 select the protocol. The path selects the system of a Redfish
 /// service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct BmcAddress {
 /// The protocol of a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BmcProtocol {
+    /// Not given: Redfish over TLS if the BMC answers there, else IPMI.
+    Detected,
     /// IPMI 2.0 over LAN.
     Ipmi,
     /// Redfish, over HTTPS or HTTP.
@@ -28,6 +34,42 @@ pub enum BmcProtocol {
         /// Whether the connection uses TLS.
         tls: bool,
     },
+}
+
+/// The default port of IPMI (RMCP).
+const IPMI_PORT: u16 = 623;
+
+/// The default port of Redfish over TLS.
+const REDFISH_PORT: u16 = 443;
+
+/// What was learnt of a BMC at its first use (`status.bmc`). Another address or another way to verify it begins anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BmcRecord {
+    /// The protocol that was detected: `redfish` or `ipmi`. Absent if the address names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<DetectedProtocol>,
+    /// The SHA-256 digest of the certificate that the BMC showed at its first use; `authorities` if the system's
+    /// certificate authorities vouched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Time of the first use.
+    pub time: Timestamp,
+}
+
+impl BmcRecord {
+    /// The word in `certificate` for a certificate of an authority that the system trusts.
+    pub const AUTHORITIES: &str = "authorities";
+}
+
+/// A protocol that was detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectedProtocol {
+    /// Redfish over TLS.
+    Redfish,
+    /// IPMI 2.0 over LAN.
+    Ipmi,
 }
 
 /// The error of a text that is not a BMC address.
@@ -55,8 +97,23 @@ impl BadBmcAddress {
 
 impl BmcAddress {
     /// Returns whether two addresses belong to the same service over the same protocol, so that they share a password.
+    /// An address without a protocol may be IPMI.
     pub fn is_same_service(&self, other: &Self) -> bool {
-        (self.protocol, &self.host, self.port) == (other.protocol, &other.host, other.port)
+        let protocol = |address: &Self| match address.protocol {
+            BmcProtocol::Detected | BmcProtocol::Ipmi => None,
+            BmcProtocol::Redfish { tls } => Some(tls),
+        };
+        (protocol(self), &self.host, self.port) == (protocol(other), &other.host, other.port)
+    }
+
+    /// Returns the address with a detected protocol. A port that is not IPMI's default is used for either protocol.
+    pub fn with_protocol(&self, found: DetectedProtocol) -> Self {
+        let (protocol, port) = match (found, self.port) {
+            (DetectedProtocol::Ipmi, port) => (BmcProtocol::Ipmi, port),
+            (DetectedProtocol::Redfish, IPMI_PORT) => (BmcProtocol::Redfish { tls: true }, REDFISH_PORT),
+            (DetectedProtocol::Redfish, port) => (BmcProtocol::Redfish { tls: true }, port),
+        };
+        Self { protocol, port, ..self.clone() }
     }
 }
 
@@ -65,14 +122,18 @@ impl FromStr for BmcAddress {
 
     fn from_str(text: &str) -> Result<Self, BadBmcAddress> {
         let bad = || BadBmcAddress::new(text);
-        let (scheme, rest) = text.split_once("://").unwrap_or(("ipmi", text));
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, text),
+        };
         let (protocol, port) = match scheme {
-            "ipmi" => (BmcProtocol::Ipmi, 623),
-            "redfish+http" | "redfish-virtualmedia+http" | "http" => (BmcProtocol::Redfish { tls: false }, 80),
-            "redfish" | "redfish+https" | "redfish-virtualmedia" | "redfish-virtualmedia+https" | "https" => {
-                (BmcProtocol::Redfish { tls: true }, 443)
+            None => (BmcProtocol::Detected, IPMI_PORT),
+            Some("ipmi") => (BmcProtocol::Ipmi, IPMI_PORT),
+            Some("redfish+http" | "redfish-virtualmedia+http" | "http") => (BmcProtocol::Redfish { tls: false }, 80),
+            Some("redfish" | "redfish+https" | "redfish-virtualmedia" | "redfish-virtualmedia+https" | "https") => {
+                (BmcProtocol::Redfish { tls: true }, REDFISH_PORT)
             }
-            _ => return Err(bad()),
+            Some(_) => return Err(bad()),
         };
         let (place, path) = match rest.find('/') {
             Some(at) => (&rest[..at], Some(rest[at..].trim_end_matches('/')).filter(|path| !path.is_empty())),
@@ -121,10 +182,10 @@ mod tests {
     #[test]
     fn an_address_is_parsed_as_operators_write_it() {
         let rows = [
-            ("192.168.11.10", BmcProtocol::Ipmi, "192.168.11.10", 623, None),
-            ("server3.g11.lo", BmcProtocol::Ipmi, "server3.g11.lo", 623, None),
+            ("192.168.11.10", BmcProtocol::Detected, "192.168.11.10", 623, None),
+            ("server3.g11.lo", BmcProtocol::Detected, "server3.g11.lo", 623, None),
             ("ipmi://10.0.0.1:6230", BmcProtocol::Ipmi, "10.0.0.1", 6230, None),
-            ("fd00::1", BmcProtocol::Ipmi, "fd00::1", 623, None),
+            ("fd00::1", BmcProtocol::Detected, "fd00::1", 623, None),
             ("redfish://[fd00::1]:8443/", BmcProtocol::Redfish { tls: true }, "fd00::1", 8443, None),
             (
                 "redfish-virtualmedia+http://b:8000/redfish/v1/Systems/1",
@@ -142,8 +203,23 @@ mod tests {
         let same = |one: &str, two: &str| one.parse::<BmcAddress>().unwrap().is_same_service(&two.parse().unwrap());
         assert!(same("b", "ipmi://b:623/") && same("redfish://b/redfish/v1/Systems/1", "https://b:443"));
         assert!(!same("b", "c") && !same("b", "b:624") && !same("redfish://b:80", "redfish+http://b:80"));
-        for text in ["", "ftp://b", "redfish://", "b:port", "ipmi://b:70000", "[fd00::1", "a b", "redfish://u@b"] {
+        for text in
+            ["", "://b", "ftp://b", "redfish://", "b:port", "ipmi://b:70000", "[fd00::1", "a b", "redfish://u@b"]
+        {
             assert!(text.parse::<BmcAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_detected_protocol_uses_its_own_default_port() {
+        for (text, found, expected) in [
+            ("b", DetectedProtocol::Ipmi, "ipmi://b"),
+            ("b", DetectedProtocol::Redfish, "redfish://b"),
+            ("b:8443", DetectedProtocol::Redfish, "redfish://b:8443"),
+            ("b:6230", DetectedProtocol::Ipmi, "ipmi://b:6230"),
+        ] {
+            let address: BmcAddress = text.parse().unwrap();
+            assert_eq!(address.with_protocol(found), expected.parse().unwrap(), "{text} {found:?}");
         }
     }
 

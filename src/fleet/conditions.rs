@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::transition_times::ConditionType;
-use super::{BootRisk, Host, Phase, Power, boot_risk};
+use super::{BootRisk, Host, HostStatus, Phase, Power, TransitionState, boot_risk};
 
 /// A condition of a host (meta.k8s.io/v1 Condition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -83,6 +83,10 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
                 (Power::Unknown, Some(fault)) => (ConditionStatus::False, fault.reason.clone(), fault.message.clone()),
             }
         }
+        ConditionType::PowerChanged => {
+            host.spec.bmc.as_ref()?;
+            power_change(status)?
+        }
         ConditionType::BootReady => {
             host.spec.image.image()?;
             let (holds, reason) = readiness(status.boot_risks.as_deref());
@@ -92,6 +96,24 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
     let changed = status.transition_times.as_ref().and_then(|times| *times.clone().of(kind));
     let last_transition_time = changed.or(host.metadata.creation_timestamp);
     Some(Condition { r#type: kind, status: holds, reason, message, last_transition_time })
+}
+
+/// Returns the status, the reason and the message of `PowerChanged`; `None` if there is no power change.
+fn power_change(status: &HostStatus) -> Option<(ConditionStatus, String, String)> {
+    if let Some(change) = &status.power_transition {
+        let reason = if change.state == TransitionState::Accepted { "Accepted" } else { "Asked" };
+        return Some((ConditionStatus::Unknown, reason.to_owned(), change.message.clone()));
+    }
+    let change = status.last_power_transition.as_ref()?;
+    let is_met = status.power == Some(change.target);
+    Some(match change.state {
+        TransitionState::Failed if !is_met => (ConditionStatus::False, change.reason.clone(), change.message.clone()),
+        TransitionState::Failed => (ConditionStatus::True, "MadeUpFor".to_owned(), change.message.clone()),
+        TransitionState::Replaced => (ConditionStatus::Unknown, "Replaced".to_owned(), String::new()),
+        TransitionState::Asked | TransitionState::Accepted | TransitionState::Confirmed => {
+            (ConditionStatus::True, "Confirmed".to_owned(), String::new())
+        }
+    })
 }
 
 /// Returns the status and the reason of `BootReady`.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
 use super::{
-    Architecture, BadName, BootRisk, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError, PowerTransition, Secret,
-    Stall,
+    Architecture, BadName, BmcRecord, BootDeviceRecord, BootRisk, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError,
+    PowerTransition, Secret, Stall,
 };
 
 /// A machine that boots from the network (kind BareMetalHost).
@@ -290,6 +290,15 @@ pub struct HostStatus {
     /// The power change in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_transition: Option<Box<PowerTransition>>,
+    /// The last power change that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_power_transition: Option<Box<PowerTransition>>,
+    /// The boot device that the BMC was last told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_device: Option<Box<BootDeviceRecord>>,
+    /// What was learnt of the BMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bmc: Option<Box<BmcRecord>>,
     /// Transition times of the conditions. Kept in the store; clients see them in the conditions.
     #[serde(skip_serializing)]
     #[schemars(skip)]

@@ -59,6 +59,8 @@ pub struct InstallPolicy {
     pub timeout: Duration,
     /// Number of boots with the boot script until an install counts as failed.
     pub max_boots: u32,
+    /// Whether an assignment switches on a machine that is off and whose `spec.online` is not set.
+    pub power_on: bool,
 }
 
 /// The event that ends an install.
@@ -258,7 +260,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(3600);
 
     fn policy(completion: Completion) -> InstallPolicy {
-        InstallPolicy { completion, timeout: LIMIT, max_boots: 3 }
+        InstallPolicy { completion, timeout: LIMIT, max_boots: 3, power_on: false }
     }
 
     fn host(phase: Phase) -> Host {

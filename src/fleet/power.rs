@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Reset;
+
 /// The power state of a machine, as its BMC reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -36,17 +38,126 @@ impl fmt::Display for Power {
     }
 }
 
-/// A power change that a write of `spec.online` requested and that is not completed.
+/// A power operation that was requested of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerOperation {
+    /// Switch on.
+    On,
+    /// Shut down; cut the power if that takes too long.
+    Off,
+    /// As off, then as on. A machine that is off is only switched on.
+    Restart,
+    /// Restart without a shutdown. A machine that is off is switched on.
+    Reset,
+}
+
+impl PowerOperation {
+    /// Returns the power state at its end.
+    pub fn target(self) -> Power {
+        match self {
+            Self::On | Self::Restart | Self::Reset => Power::On,
+            Self::Off => Power::Off,
+        }
+    }
+}
+
+/// The state of a power change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TransitionState {
+    /// Requested; the BMC has not accepted anything yet.
+    #[default]
+    Asked,
+    /// The BMC accepted the operation in `accepted`.
+    Accepted,
+    /// The power state was read back as it was requested.
+    Confirmed,
+    /// Given up, for the reason in `message`.
+    Failed,
+    /// Replaced by another request.
+    Replaced,
+}
+
+impl TransitionState {
+    /// Returns whether the power change is over.
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Asked | Self::Accepted => false,
+            Self::Confirmed | Self::Failed | Self::Replaced => true,
+        }
+    }
+}
+
+/// An operation that the BMC accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AcceptedReset {
+    /// Redfish's word for the operation.
+    pub reset: Reset,
+    /// Time at which it was accepted.
+    pub time: Timestamp,
+}
+
+/// A power change: what was requested, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PowerTransition {
-    /// The requested state.
+    /// The requested power state.
     pub target: Power,
+    /// The requested operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<PowerOperation>,
     /// Time of the request.
     pub request_time: Timestamp,
+    /// The state.
+    #[serde(default)]
+    pub state: TransitionState,
+    /// The last operation that the BMC accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<AcceptedReset>,
+    /// Number of times that this operation was tried.
+    #[serde(default)]
+    pub tries: u32,
+    /// The reason why it does not go on, in one word for programs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The reason why it does not go on, in the BMC's own words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Time at which it was confirmed, given up or replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Timestamp>,
 }
 
 impl PowerTransition {
+    /// Returns a power change that nothing was done for yet.
+    pub fn new(operation: PowerOperation, request_time: Timestamp) -> Self {
+        Self {
+            target: operation.target(),
+            operation: Some(operation),
+            request_time,
+            state: TransitionState::Asked,
+            accepted: None,
+            tries: 0,
+            reason: String::new(),
+            message: String::new(),
+            end_time: None,
+        }
+    }
+
+    /// Returns the requested operation.
+    pub fn operation(&self) -> PowerOperation {
+        self.operation.unwrap_or(match self.target {
+            Power::On => PowerOperation::On,
+            Power::Off | Power::Unknown => PowerOperation::Off,
+        })
+    }
+
+    /// Returns the power change at its end.
+    pub fn ended(&self, state: TransitionState, at: Timestamp) -> Self {
+        Self { state, end_time: Some(at), ..self.clone() }
+    }
+
     /// Time after which a power change is given up. A server that was stopped for longer does not resume it, because
     /// the machine may have been switched since.
     pub const TIMEOUT: Duration = Duration::from_secs(600);

@@ -1,40 +1,121 @@
-//! Power changes that a write of `spec.online` requests.
+//! Power changes that a write of `spec.online`, an operator or an assignment requests.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Bmc, Host, Power, PowerTransition};
+use super::lifecycle::InstallPolicy;
+use super::{Bmc, Host, HostStatus, Power, PowerOperation, PowerTransition, TransitionState};
+
+/// Time in which a machine is switched on after all when its BMC, which was not reachable, answers again.
+const RECONCILE_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Applies a new spec to the power part of the host's status.
 ///
 /// Only a write that sets or changes `online` requests a power change, or a write that adds the BMC while `online` is
-/// set already. Neither a restart of this server nor a person at the power button changes `online`.
+/// set already, or corrects the BMC that a power change failed with. Neither a restart of this server nor a person at
+/// the power button changes `online`.
 pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host {
     let had: Option<&Bmc> = before.and_then(|before| before.spec.bmc.as_ref());
     let status = &mut host.status;
     let Some(bmc) = &host.spec.bmc else {
-        (status.power, status.power_transition_time, status.power_error, status.power_transition) =
-            (None, None, None, None);
+        clear(status);
         return host;
     };
     if had != Some(bmc) || status.power.is_none() {
         (status.power, status.power_transition_time, status.power_error) = (Some(Power::Unknown), Some(at), None);
     }
+    let verified = |bmc: &Bmc| (bmc.address.clone(), bmc.disable_certificate_verification);
+    if had.map(verified) != Some(verified(bmc)) {
+        status.bmc = None;
+    }
     let requested = before.and_then(|before| before.spec.online);
     match host.spec.online {
-        Some(on) if had.is_none() || requested != Some(on) => {
-            let to = if on { Power::On } else { Power::Off };
-            status.power_transition = Some(Box::new(PowerTransition { target: to, request_time: at }));
+        Some(on) if had.is_none() || requested != Some(on) || (had != Some(bmc) && has_failed(status, on)) => {
+            host = request(host, if on { PowerOperation::On } else { PowerOperation::Off }, at);
         }
         Some(_) => {}
-        None => status.power_transition = None,
+        None if requested.is_some() => host = cancelled(host, at),
+        None => {}
     }
     host
 }
 
+/// Requests a power operation of a host with a BMC. It replaces one that is in progress.
+pub fn request(mut host: Host, operation: PowerOperation, at: Timestamp) -> Host {
+    if host.spec.bmc.is_some() {
+        host = cancelled(host, at);
+        host.status.power_transition = Some(Box::new(PowerTransition::new(operation, at)));
+    }
+    host
+}
+
+/// Ends the power change in progress, because another one was requested.
+fn cancelled(mut host: Host, at: Timestamp) -> Host {
+    if let Some(transition) = host.status.power_transition.take() {
+        host.status.last_power_transition = Some(Box::new(transition.ended(TransitionState::Replaced, at)));
+    }
+    host
+}
+
+/// Switches a machine on that was assigned an image while it is off, if its spec or the configuration asks for that.
+pub fn on_assign(host: Host, at: Timestamp, policy: &InstallPolicy) -> Host {
+    let is_wanted = host.spec.online.unwrap_or(policy.power_on);
+    let is_coming = host.status.power_transition.as_ref().is_some_and(|change| change.target == Power::On);
+    match is_wanted && !is_coming && host.status.power != Some(Power::On) {
+        true => request(host, PowerOperation::On, at),
+        false => host,
+    }
+}
+
+/// Records the new state of a power change, or its end. That of a change which was replaced meanwhile has no effect.
+pub fn apply_progress(status: &mut HostStatus, progress: Option<Box<PowerTransition>>) {
+    let Some(progress) = progress else { return };
+    if status.power_transition.as_ref().map(|known| known.request_time) != Some(progress.request_time) {
+        return;
+    }
+    match progress.state.is_end() {
+        true => (status.power_transition, status.last_power_transition) = (None, Some(progress)),
+        false => status.power_transition = Some(progress),
+    }
+}
+
+/// Requests the power-on of a host again that failed because its BMC was not reachable, once that answers again.
+///
+/// What a person did meanwhile stands: nothing that was confirmed once is requested again, and no power is cut late.
+pub fn reconcile(host: Host, before: &Host, at: Timestamp) -> Host {
+    let status = &host.status;
+    let answers_again = before.status.power == Some(Power::Unknown) && status.power == Some(Power::Off);
+    let is_recent = |change: &PowerTransition| at.duration_since(change.request_time).unsigned_abs() < RECONCILE_TIME;
+    let is_unmet = status.last_power_transition.as_ref().is_some_and(|change| {
+        change.state == TransitionState::Failed
+            && change.target == Power::On
+            && change.reason == "Unreachable"
+            && is_recent(change)
+    });
+    match answers_again && is_unmet && host.spec.online == Some(true) && status.power_transition.is_none() {
+        true => request(host, PowerOperation::On, at),
+        false => host,
+    }
+}
+
+/// Returns whether the last power change was to this state, and failed.
+fn has_failed(status: &HostStatus, on: bool) -> bool {
+    let target = if on { Power::On } else { Power::Off };
+    status.last_power_transition.as_ref().is_some_and(|change| {
+        change.state == TransitionState::Failed && change.target == target && status.power_transition.is_none()
+    })
+}
+
+/// Removes all that only a BMC gives.
+fn clear(status: &mut HostStatus) {
+    (status.power, status.power_transition_time, status.power_error) = (None, None, None);
+    (status.power_transition, status.last_power_transition) = (None, None);
+    (status.boot_device, status.bmc) = (None, None);
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::fleet::{HostSpec, HostStatus, Mac, Meta, Secret};
 
@@ -95,9 +176,82 @@ mod tests {
 
     #[test]
     fn a_power_change_is_given_up_in_time() {
-        let transition = PowerTransition { target: Power::On, request_time: at(0) };
+        let transition = PowerTransition::new(PowerOperation::On, at(0));
         assert_eq!(transition.time_left(at(-5)), Some(PowerTransition::TIMEOUT));
         assert_eq!(transition.time_left(at(10)), Some(PowerTransition::TIMEOUT - Duration::from_secs(10)));
         assert_eq!(transition.time_left(at(600)), None);
+    }
+
+    fn policy(power_on: bool) -> InstallPolicy {
+        let completion = super::super::lifecycle::Completion::BootComplete;
+        InstallPolicy { completion, timeout: Duration::from_secs(3600), max_boots: 3, power_on }
+    }
+
+    #[test]
+    fn an_assignment_switches_on_what_is_to_be_on() {
+        for (online, power_on, power, is_switched) in [
+            (Some(true), false, Power::Off, true),
+            (Some(true), false, Power::Unknown, true),
+            (Some(true), false, Power::On, false),
+            (Some(false), true, Power::Off, false),
+            (None, false, Power::Off, false),
+            (None, true, Power::Off, true),
+        ] {
+            let mut host = host(online, Some("a"));
+            host.status.power = Some(power);
+            let after = on_assign(host, at(5), &policy(power_on));
+            let change = after.status.power_transition.map(|change| change.operation());
+            assert_eq!(change, is_switched.then_some(PowerOperation::On), "{online:?} {power_on} {power}");
+        }
+        assert_eq!(on_assign(host(Some(true), None), at(5), &policy(true)).status.power_transition, None, "no BMC");
+    }
+
+    /// Returns a host that is off now, whose last power change to on ended like this.
+    fn after_failure(state: TransitionState, reason: &str, second: i64) -> (Host, Host) {
+        let mut host = host(Some(true), Some("a"));
+        let mut change = PowerTransition::new(PowerOperation::On, at(0)).ended(state, at(90));
+        change.reason = reason.into();
+        host.status.last_power_transition = Some(Box::new(change));
+        host.status.power = Some(Power::Unknown);
+        let mut now = host.clone();
+        now.status.power = Some(Power::Off);
+        (reconcile(now, &host, at(second)), host)
+    }
+
+    #[test]
+    fn a_bmc_that_answers_again_is_asked_for_what_was_not_done() {
+        use TransitionState::{Confirmed, Failed, Replaced};
+        for (state, reason, second, is_repeated) in [
+            (Failed, "Unreachable", 1000, true),
+            (Failed, "Unreachable", 100_000, false),
+            (Failed, "NotConfirmed", 1000, false),
+            (Confirmed, "", 1000, false),
+            (Replaced, "Unreachable", 1000, false),
+        ] {
+            let (after, _) = after_failure(state, reason, second);
+            assert_eq!(after.status.power_transition.is_some(), is_repeated, "{state:?} {reason} {second}");
+        }
+    }
+
+    #[test]
+    fn a_corrected_bmc_is_asked_for_what_failed() {
+        let (_, before) = after_failure(TransitionState::Failed, "Refused", 1000);
+        let mut corrected = before.clone();
+        if let Some(bmc) = &mut corrected.spec.bmc {
+            bmc.password = Secret("better".into());
+        }
+        assert!(apply_spec(corrected, Some(&before), at(5)).status.power_transition.is_some());
+        assert!(apply_spec(before.clone(), Some(&before), at(5)).status.power_transition.is_none());
+    }
+
+    #[test]
+    fn another_request_replaces_the_one_in_progress() {
+        let host = request(host(None, Some("a")), PowerOperation::Off, at(0));
+        let host = request(host, PowerOperation::Restart, at(1));
+        let last = host.status.last_power_transition.as_ref().unwrap();
+        assert_eq!((last.state, last.request_time), (TransitionState::Replaced, at(0)));
+        let mut status = host.status.clone();
+        apply_progress(&mut status, Some(Box::new(last.ended(TransitionState::Confirmed, at(2)))));
+        assert_eq!(status, host.status, "an answer to the earlier request");
     }
 }

@@ -13,6 +13,8 @@ pub enum ConditionType {
     ConfigDelivered,
     /// The BMC reports the power state. Absent for a host without a BMC.
     PowerKnown,
+    /// The last power change was confirmed by reading the power state back. Absent for a host without a power change.
+    PowerChanged,
     /// The boot does not go on.
     Stalled,
     /// Nothing is known that the boot of the image will fail by. Absent for a host that boots no image.
@@ -21,8 +23,8 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types, in the order of the API.
-    pub const ALL: [Self; 5] =
-        [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::BootReady, Self::Stalled];
+    pub const ALL: [Self; 6] =
+        [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::PowerChanged, Self::BootReady, Self::Stalled];
 }
 
 /// Times of the last change of each condition; no time for a condition that has not changed since the host was created.
@@ -36,6 +38,8 @@ pub struct TransitionTimes {
     #[serde(skip_serializing_if = "Option::is_none")]
     power_known: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    power_changed: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stalled: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot_ready: Option<Timestamp>,
@@ -48,6 +52,7 @@ impl TransitionTimes {
             ConditionType::Installed => &mut self.installed,
             ConditionType::ConfigDelivered => &mut self.config_delivered,
             ConditionType::PowerKnown => &mut self.power_known,
+            ConditionType::PowerChanged => &mut self.power_changed,
             ConditionType::Stalled => &mut self.stalled,
             ConditionType::BootReady => &mut self.boot_ready,
         }

@@ -272,7 +272,16 @@ fn apply_spec(mut host: Host, before: Option<&Host>, context: ApplyContext<'_>) 
         BootTarget::LocalDisk | BootTarget::Menu => lifecycle::Transition::Release,
         BootTarget::Image(_) => lifecycle::Transition::Assign,
     };
-    advance(host, transition, context.at, context.policy)
+    advance_with_power(host, transition, context)
+}
+
+/// Advances a host; a machine that is to install is switched on.
+fn advance_with_power(host: Host, transition: lifecycle::Transition, context: ApplyContext<'_>) -> Host {
+    let host = advance(host, transition, context.at, context.policy);
+    match transition {
+        lifecycle::Transition::Assign => power_request::on_assign(host, context.at, context.policy),
+        _ => host,
+    }
 }
 
 /// Returns whether a write had no effect: applying a manifest twice is no change.
@@ -375,7 +384,7 @@ fn advance_host(
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
-    let mut after = advance(Host::clone(&before), transition, context.at, context.policy);
+    let mut after = advance_with_power(Host::clone(&before), transition, context);
     after.status.first_seen = None;
     let mut events = milestones(Some(&before), &after);
     if transition == lifecycle::Transition::Assign && events.is_empty() {
@@ -455,10 +464,14 @@ fn apply_power_report(
             status.power_error = report.error.map(Box::new);
         }
     }
-    let ended = report.ended_transition;
-    if status.power_transition.as_ref().is_some_and(|transition| Some(transition.request_time) == ended) {
-        status.power_transition = None;
+    power_request::apply_progress(status, report.transition);
+    if let Some(told) = report.boot_device {
+        status.boot_device = Some(told);
     }
+    if let Some(learnt) = report.learnt {
+        status.bmc = Some(Box::new(learnt));
+    }
+    let after = power_request::reconcile(after, &before, context.at);
     let events = events.into_iter().map(|event| (mac, event)).collect();
     if after == *before {
         return Ok(Applied::unchanged(Object::Host(before), events));

@@ -63,6 +63,9 @@ impl SeenHost {
             power_transition_time: None,
             power_error: None,
             power_transition: None,
+            last_power_transition: None,
+            boot_device: None,
+            bmc: None,
             transition_times: None,
             first_seen: Some(first_seen),
         } = status

@@ -20,7 +20,12 @@ fn script() -> Event {
 }
 
 fn policy() -> InstallPolicy {
-    InstallPolicy { completion: Completion::BootComplete, timeout: Duration::from_secs(60), max_boots: 3 }
+    InstallPolicy {
+        completion: Completion::BootComplete,
+        timeout: Duration::from_secs(60),
+        max_boots: 3,
+        power_on: false,
+    }
 }
 
 fn open(directory: &Path) -> Arc<Store> {

@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
     let at: BmcAddress = address.parse().expect("an address");
     let (address, username, password) = (address.to_owned(), "admin".to_owned(), Secret(PASSWORD.to_owned()));
     let bmc = Bmc { address, username, password, disable_certificate_verification: false };
-    let service = RedfishService::new(&bmc, &at, false);
+    let service = RedfishService::new(&bmc, &at, None);
     let (field, body) = rest.split_at(usize::from(*length).min(rest.len()));
     let body = body.repeat(if how & 0x80 == 0x80 { 200 } else { 1 });
     let mut reply = Response::new(Bytes::from(body));

@@ -1,5 +1,8 @@
 """Hosts with a BMC over Redfish, by sushy: their BMCs are sushy-tools' Redfish emulator and pyghmi's IPMI one."""
 
+import hashlib
+import ssl
+
 import pytest
 
 from support import management_controllers
@@ -51,8 +54,16 @@ def test_power_over_redfish(server, redfish_client, sushy):
         real = there.get_system_collection().get_members()[0]
         assert real.boot.target == sushy.BootSource.PXE, f"the BMC was told to boot from the network: {real.boot.target}"
         server.ask("PATCH", f"{HOSTS}/m1", {"spec": {"bmc": {"disableCertificateVerification": False}}}, "application/merge-patch+json")
-        strict = server.ask("POST", "/redfish/v1/Systems/m1/Actions/ComputerSystem.Reset", {"ResetType": "On"})
-        assert strict.code == 502 and "certificate" in strict.text, f"an unknown certificate of a BMC is refused: {strict}"
+        pinned = lambda: spec(server, "m1")["status"].get("bmc", {}).get("certificate")
+        shown = ssl.PEM_cert_to_DER_cert((running[1].place / "crt").read_text())
+        assert eventually(pinned, 15) == hashlib.sha256(shown).hexdigest(), f"the certificate of a BMC is pinned at its first use: {pinned()}"
+        on = {"ResetType": "On"}
+        same = server.ask("POST", "/redfish/v1/Systems/m1/Actions/ComputerSystem.Reset", on)
+        assert same.code == 204, f"the pinned certificate is accepted: {same}"
+        running[1].close()
+        running[1] = management_controllers.emulator(server, 8002, tls=True)
+        other = server.ask("POST", "/redfish/v1/Systems/m1/Actions/ComputerSystem.Reset", on)
+        assert other.code == 502 and "certificate fingerprint" in other.text, f"another certificate of a BMC is refused: {other}"
         for number, what in ((0, "Redfish"), (2, "IPMI")):
             server.ask("PATCH", f"{HOSTS}/m{number}", {"spec": {"bmc": {"password": "sesame"}}}, "application/merge-patch+json")
             wrong = server.ask("POST", f"/redfish/v1/Systems/m{number}/Actions/ComputerSystem.Reset", {"ResetType": "On"})

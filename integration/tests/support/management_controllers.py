@@ -71,9 +71,9 @@ class Controller:
 
 
 def emulator(server, port, tls=False):
-    """Starts sushy-tools' Redfish emulator with one machine."""
+    """Starts sushy-tools' Redfish emulator with one machine; with `tls`, it has a new certificate each time."""
     state = server.place / f"emulator{port}"
-    state.mkdir()
+    state.mkdir(exist_ok=True)
     text = EMULATOR.format(port=port, state=state, port_end=port % 10)
     if tls:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bmc",

@@ -72,7 +72,10 @@ impl From<BmcError> for RedfishError {
         let (code, id) = match error {
             BmcError::Address(_) | BmcError::Unsupported { .. } => (StatusCode::BAD_REQUEST, "ActionNotSupported"),
             BmcError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "CouldNotEstablishConnection"),
-            BmcError::Refused { .. } | BmcError::InvalidReply { .. } => (StatusCode::BAD_GATEWAY, "GeneralError"),
+            BmcError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ServiceTemporarilyUnavailable"),
+            BmcError::Refused { .. } | BmcError::Denied { .. } | BmcError::InvalidReply { .. } => {
+                (StatusCode::BAD_GATEWAY, "GeneralError")
+            }
         };
         Self::new(code, id, error.to_string())
     }

@@ -23,7 +23,6 @@ use hyper::header::{ETAG, HeaderMap, HeaderValue, LOCATION};
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::bmc;
 use crate::fleet::{Host, Key, Kind, Name, Power};
 
 use crate::api::auth::Role;
@@ -119,7 +118,7 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, RedfishError> {
         ["v1", "Chassis"] => resources::collection("Chassis", "Chassis", ids().into_iter()),
         ["v1", "Systems", id] => {
             let host = of(id)?;
-            resources::system(&host, id, power(&host).await)
+            resources::system(&host, id, power(shared, &host).await)
         }
         ["v1", "Systems", id, "EthernetInterfaces"] => {
             of(id)?;
@@ -162,9 +161,9 @@ async fn read(shared: &Shared, parts: &[&str]) -> Result<Reply, RedfishError> {
 }
 
 /// Returns a machine's power state from its BMC; unknown if the BMC does not answer.
-async fn power(host: &Host) -> Power {
-    let Some(bmc) = &host.spec.bmc else { return Power::Unknown };
-    match tokio::time::timeout(POWER_TIMEOUT, bmc::client::read_power(bmc)).await {
+async fn power(shared: &Shared, host: &Host) -> Power {
+    let Some(mut client) = system::bmc_client(shared, host) else { return Power::Unknown };
+    match tokio::time::timeout(POWER_TIMEOUT, client.read_power()).await {
         Ok(Ok(power)) => power,
         Ok(Err(error)) => {
             tracing::debug!(host = %host.metadata.name, %error, "power state unknown");

@@ -3,11 +3,12 @@
 use hyper::StatusCode;
 use serde_json::{Map, Value};
 
-use crate::bmc::{self, BootDevice, Reset};
+use crate::bmc::client::{BmcClient, BmcPolicy};
+use crate::bmc::{BootDevice, Reset};
 use crate::boot::diagnosis::Step;
 use crate::event::power_report::PowerReport;
 use crate::fleet::boot_override::{self, BootOverride, OverrideTarget};
-use crate::fleet::{Host, Key, Object};
+use crate::fleet::{FirmwareMode, Host, Key, Object, TransitionState};
 use crate::store::{self, now};
 
 use crate::api::objects::write::find;
@@ -17,6 +18,12 @@ use crate::api::redfish::resources::{BOOT_TARGETS, mode};
 use crate::api::redfish::transaction::update_host;
 use crate::api::redfish::virtual_media::{images_of, release};
 use crate::api::state::Shared;
+
+/// Returns the client of a host's BMC; `None` for a host without one.
+pub fn bmc_client(shared: &Shared, host: &Host) -> Option<BmcClient> {
+    let policy = BmcPolicy { pins_certificates: shared.gate.site.pins_bmc_certificates };
+    BmcClient::of(host, policy, now())
+}
 
 /// Carries out `ComputerSystem.Reset` on the machine's own BMC.
 ///
@@ -29,13 +36,16 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Red
     };
     let known = || format!("ResetType: expected one of {}", Reset::ALL.map(Reset::as_str).join(", "));
     let wanted = body["ResetType"].as_str().and_then(Reset::parse).ok_or_else(|| RedfishError::bad_value(known()))?;
-    bmc::client::reset(bmc, wanted).await?;
+    if let Some(mut client) = bmc_client(shared, host) {
+        client.reset(wanted).await?;
+    }
     if wanted.begins_boot() {
         shared.gate.trace(host.spec.boot_mac_address, Step::PoweredOn);
     }
     // A reset by hand replaces a power change of the spec that is still in progress.
     if let Some(transition) = &host.status.power_transition {
-        let report = PowerReport { ended_transition: Some(transition.request_time), ..PowerReport::new(bmc) };
+        let replaced = Box::new(transition.ended(TransitionState::Replaced, now()));
+        let report = PowerReport { transition: Some(replaced), ..PowerReport::new(bmc) };
         let change = store::Change::PowerReported { mac: host.spec.boot_mac_address, report: Box::new(report) };
         if let Err(error) = shared.gate.store.commit(change).await {
             tracing::warn!(%error, host = %host.metadata.name, "failed to cancel pending power change");
@@ -133,7 +143,7 @@ async fn apply_override(
     precondition.check(&host)?;
     update(&host)?;
     // The BMC first: if it refuses, nothing changes here.
-    program(&host, wanted).await?;
+    program(shared, &host, wanted).await?;
     let updated = update_host(shared, key, &[], |host| {
         precondition.check(host)?;
         Ok(update(host)?)
@@ -142,7 +152,7 @@ async fn apply_override(
     if let Err(error) = updated {
         // Another client changed the host meanwhile: the machine boots again what its record says.
         if let Ok(Object::Host(now)) = find(shared, key)
-            && let Err(error) = program(&host, recorded(&now)).await
+            && let Err(error) = program(shared, &host, recorded(&now)).await
         {
             tracing::warn!(host = %key.name, error = error.message, "the BMC has another boot device than the host's record");
         }
@@ -159,13 +169,13 @@ fn recorded(host: &Host) -> Option<(OverrideTarget, bool)> {
 }
 
 /// Sets the boot device of the machine's own BMC, if it has one.
-async fn program(host: &Host, wanted: Option<(OverrideTarget, bool)>) -> Result<(), RedfishError> {
-    let Some(bmc) = &host.spec.bmc else { return Ok(()) };
+async fn program(shared: &Shared, host: &Host, wanted: Option<(OverrideTarget, bool)>) -> Result<(), RedfishError> {
+    let Some(mut client) = bmc_client(shared, host) else { return Ok(()) };
     let next = match wanted {
         Some((OverrideTarget::Pxe | OverrideTarget::Cd, _)) => BootDevice::Network,
         Some((OverrideTarget::Hdd, _)) => BootDevice::Disk,
         None => BootDevice::Default,
     };
-    bmc::client::set_boot_device(bmc, next, wanted.is_none_or(|(_, once)| once)).await?;
+    client.set_boot_device(next, wanted.is_none_or(|(_, once)| once), FirmwareMode::of(host)).await?;
     Ok(())
 }

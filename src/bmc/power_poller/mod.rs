@@ -1,8 +1,9 @@
 //! Schedule of power polls, and the steps and retries of a power transition. Pure: time and randomness are arguments.
 //!
 //! A BMC that answers is polled about once a minute. A BMC that does not answer is polled with an exponential
-//! back-off. A machine is switched only by a `fleet::PowerTransition`, which a change of `spec.online` creates. A
-//! change of the power state by other means (power button, installer) is recorded and not undone.
+//! back-off. A machine is switched only by a `fleet::PowerTransition`, which an operator, a change of `spec.online` or
+//! an assignment creates; `transition` has its steps. A change of the power state by other means (power button,
+//! installer) is recorded and not undone. The boot device follows the decision for the host.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -11,8 +12,12 @@ use jiff::Timestamp;
 
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
-use crate::fleet::{Bmc, Host, Mac, Power, PowerError, PowerTransition};
+use crate::fleet::{
+    Bmc, BmcRecord, BootDevice, BootDeviceRecord, FirmwareMode, Host, Mac, Power, PowerError, TransitionState,
+    boot_device,
+};
 
+use super::transition::{Next, Run};
 use super::{BmcError, Reset};
 
 /// Interval between polls of a BMC; the same as in OpenStack Ironic.
@@ -23,10 +28,10 @@ const MAX_JITTER_PERCENT: u32 = 20;
 const MAX_BACK_OFF: Duration = Duration::from_secs(15 * 60);
 /// Maximum number of consecutive failures. After them, the power state becomes unknown.
 const MAX_FAILURES: u32 = 2;
-/// Interval between polls during a power transition.
-const TRANSITION_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Time for a graceful shutdown before the power is cut; the same as in the Metal3 operator.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
+/// Pause before a boot device that could not be set is set again, and its maximum.
+const BOOT_DEVICE_PAUSE: Duration = Duration::from_secs(30);
+/// Maximum number of times that a boot device is set.
+const MAX_BOOT_DEVICE_TRIES: u32 = 5;
 
 /// Next request to a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,32 @@ pub enum PowerTask {
     Poll,
     /// Perform a power operation.
     Reset(Reset),
+    /// Set the device of the next boot, in the mode of the machine's firmware.
+    SetBootDevice(BootDevice, Option<FirmwareMode>),
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct BmcAnswer {
+    /// The request.
+    pub task: PowerTask,
+    /// The power state for a poll, nothing for another request.
+    pub outcome: Result<Option<Power>, BmcError>,
+    /// What was learnt of the BMC.
+    pub learnt: Option<BmcRecord>,
+}
+
+/// A request that is due.
+#[derive(Debug)]
+pub struct BmcRequest {
+    /// Boot MAC address of the host.
+    pub mac: Mac,
+    /// The BMC.
+    pub bmc: Bmc,
+    /// What is known of the BMC.
+    pub record: Option<BmcRecord>,
+    /// The request.
+    pub task: PowerTask,
 }
 
 /// The current time and a random number for jitter.
@@ -75,6 +106,7 @@ pub struct PowerPoller {
 #[derive(Debug)]
 struct PollState {
     bmc: Bmc,
+    record: Option<BmcRecord>,
     /// Time of the next request; `None` while a request is in progress.
     due: Option<Instant>,
     task: PowerTask,
@@ -82,43 +114,44 @@ struct PollState {
     /// Power state in the store.
     power: Power,
     error_is_known: bool,
-    request: Option<PowerRequest>,
+    run: Option<Run>,
+    boot: BootPlan,
 }
 
-/// A power transition in progress.
-#[derive(Debug, Clone, Copy)]
-struct PowerRequest {
-    target: Power,
-    requested_at: Timestamp,
-    deadline: Instant,
-    /// Last operation that was sent, and its time.
-    last_reset: Option<(Reset, Instant)>,
+/// The boot device that is to be set.
+#[derive(Debug, Clone, Copy, Default)]
+struct BootPlan {
+    /// The device of a decision that the BMC was not told yet.
+    pending: Option<BootDevice>,
+    /// The device that the machine must boot from when it is switched on here.
+    decided: Option<BootDevice>,
+    mode: Option<FirmwareMode>,
+    /// Number of times that setting it failed.
     failures: u32,
+    /// Whether it was set, or given up, for the power change in progress.
+    is_done: bool,
 }
 
-impl PowerRequest {
-    fn new(transition: &PowerTransition, time: PollTime) -> Self {
-        let deadline = time.now + transition.time_left(time.at).unwrap_or_default();
-        let (target, requested_at) = (transition.target, transition.request_time);
-        Self { target, requested_at, deadline, last_reset: None, failures: 0 }
+impl BootPlan {
+    fn of(host: &Host) -> Self {
+        let (pending, decided) = (boot_device::pending(host), boot_device::decided(host));
+        Self { pending, decided, mode: FirmwareMode::of(host), failures: 0, is_done: false }
     }
 
-    /// Returns the operation to send now; `None` to wait.
-    fn next(&self, now: Instant) -> Option<Reset> {
-        match (self.target, self.last_reset) {
-            (Power::On, None) => Some(Reset::On),
-            (Power::Off, None) => Some(Reset::GracefulShutdown),
-            (Power::Off, Some((Reset::GracefulShutdown, since))) if now >= since + SHUTDOWN_TIMEOUT => {
-                Some(Reset::ForceOff)
-            }
-            (Power::On | Power::Off | Power::Unknown, _) => None,
-        }
+    /// Takes over a new decision. What failed for the same device stays failed.
+    fn update(&mut self, new: Self) {
+        let is_same = (self.pending, self.decided) == (new.pending, new.decided);
+        *self = if is_same { Self { mode: new.mode, ..*self } } else { new };
     }
 
-    /// Returns the event of a transition that timed out.
-    fn timeout_event(&self, reason: &str) -> Event {
-        let limit = PowerTransition::TIMEOUT.as_secs();
-        Event::BmcFailed { message: format!("power not {} within {limit} s: {reason}", self.target) }
+    /// Returns the request to send before the machine boots by a power operation.
+    fn before_boot(&self) -> Option<PowerTask> {
+        Some(PowerTask::SetBootDevice(self.decided.filter(|_| !self.is_done)?, self.mode))
+    }
+
+    /// Returns the request to send as soon as possible.
+    fn now(&self) -> Option<PowerTask> {
+        Some(PowerTask::SetBootDevice(self.pending.filter(|_| self.failures < MAX_BOOT_DEVICE_TRIES)?, self.mode))
     }
 }
 
@@ -127,30 +160,42 @@ impl PowerPoller {
     pub fn follow(&mut self, host: &Host, is_start: bool, time: PollTime) {
         let (mac, status) = (host.spec.boot_mac_address, &host.status);
         let Some(bmc) = &host.spec.bmc else { return self.forget(mac) };
-        let request = status.power_transition.as_deref().map(|transition| PowerRequest::new(transition, time));
+        let transition = status.power_transition.as_deref();
+        let boot = BootPlan::of(host);
         if let Some(state) = self.states.get_mut(&mac).filter(|state| state.bmc == *bmc) {
-            if state.request.map(|request| request.requested_at) != request.map(|request| request.requested_at) {
-                state.request = request;
-                // While a request is in progress, its answer schedules the next one.
-                if state.due.is_some() {
-                    self.schedule(mac, time.now, PowerTask::Poll);
-                }
+            state.record = status.bmc.as_deref().cloned();
+            let has_boot_device = state.boot.pending;
+            state.boot.update(boot);
+            let known = state.run.as_ref().map(|run| run.transition.request_time);
+            let is_new = known != transition.map(|transition| transition.request_time);
+            if is_new {
+                state.run = transition.map(|transition| Run::new(transition, time));
+                state.boot.is_done = false;
+            }
+            let is_to_be_told = state.boot.pending.is_some() && state.boot.pending != has_boot_device;
+            // While a request is in progress, its answer schedules the next one.
+            if (is_new || is_to_be_told) && state.due.is_some() {
+                self.schedule(mac, time.now, PowerTask::Poll);
             }
             return;
         }
         self.forget(mac);
         let error_is_known = status.power_error.is_some();
+        let run = transition.map(|transition| Run::new(transition, time));
+        let is_urgent = run.is_some();
         let state = PollState {
             bmc: bmc.clone(),
+            record: status.bmc.as_deref().cloned(),
             due: None,
             task: PowerTask::Poll,
             failures: if error_is_known { MAX_FAILURES } else { 0 },
             power: status.power.unwrap_or(Power::Unknown),
             error_is_known,
-            request,
+            run,
+            boot,
         };
         self.states.insert(mac, state);
-        let due = if is_start && request.is_none() { time.spread_start() } else { time.now };
+        let due = if is_start && !is_urgent { time.spread_start() } else { time.now };
         self.schedule(mac, due, PowerTask::Poll);
     }
 
@@ -167,39 +212,38 @@ impl PowerPoller {
     }
 
     /// Returns the next request that is due. Machines with a power transition come first.
-    pub fn next(&mut self, now: Instant) -> Option<(Mac, Bmc, PowerTask)> {
+    pub fn next(&mut self, now: Instant) -> Option<BmcRequest> {
         let is_due = |set: &BTreeSet<(Instant, Mac)>| set.first().copied().filter(|(due, _)| *due <= now);
         let (_, mac) = is_due(&self.urgent).or_else(|| is_due(&self.due))?;
         self.unschedule(mac);
-        let state = self.states.get(&mac)?;
-        Some((mac, state.bmc.clone(), state.task))
+        let state = self.states.get_mut(&mac)?;
+        if let Some(run) = &mut state.run {
+            run.begin_request(now);
+        }
+        Some(BmcRequest { mac, bmc: state.bmc.clone(), record: state.record.clone(), task: state.task })
     }
 
-    /// Processes the answer to a request: the power state for a poll. Returns a report if something changed.
-    pub fn answered(
-        &mut self,
-        mac: Mac,
-        bmc: &Bmc,
-        task: PowerTask,
-        outcome: Result<Option<Power>, BmcError>,
-        time: PollTime,
-    ) -> Option<PowerReport> {
+    /// Processes the answer to a request. Returns a report if something changed.
+    pub fn answered(&mut self, mac: Mac, bmc: &Bmc, answer: BmcAnswer, time: PollTime) -> Option<PowerReport> {
         // The host may have another BMC, or may have been deleted and created, since the request.
         let state = self.states.get_mut(&mac).filter(|state| state.due.is_none() && state.bmc == *bmc)?;
         let mut report = PowerReport::new(bmc);
+        let BmcAnswer { task, outcome, learnt } = answer;
+        if learnt.is_some() {
+            (state.record, report.learnt) = (learnt.clone(), learnt);
+        }
         let (due, next) = match (outcome, task) {
             (Ok(Some(power)), _) => state.on_power(power, &mut report, time),
             (Ok(None), PowerTask::Reset(reset)) => state.on_reset(reset, &mut report, time),
+            (Ok(None), PowerTask::SetBootDevice(device, _)) => state.on_boot_device(device, None, &mut report, time),
             (Ok(None), PowerTask::Poll) => (time.next_poll(0), PowerTask::Poll),
-            (
-                Err(BmcError::Refused { .. } | BmcError::Unsupported { .. }),
-                PowerTask::Reset(Reset::GracefulShutdown),
-            ) => (time.now, PowerTask::Reset(Reset::ForceOff)),
+            (Err(error), PowerTask::SetBootDevice(device, _)) => {
+                state.on_boot_device(device, Some(&error), &mut report, time)
+            }
             (Err(error), task) => state.on_error(task, &error, &mut report, time),
         };
         self.schedule(mac, due, next);
-        let is_news = report.power.is_some() || report.ended_transition.is_some() || !report.events.is_empty();
-        is_news.then_some(report)
+        report.has_content().then_some(report)
     }
 
     /// Schedules the next request to the BMC of a machine.
@@ -207,7 +251,7 @@ impl PowerPoller {
         self.unschedule(mac);
         let Some(state) = self.states.get_mut(&mac) else { return };
         (state.due, state.task) = (Some(due), task);
-        match state.request {
+        match state.run {
             Some(_) => self.urgent.insert((due, mac)),
             None => self.due.insert((due, mac)),
         };
@@ -229,30 +273,99 @@ impl PollState {
             report.power = Some(power);
         }
         (self.power, self.failures, self.error_is_known) = (power, 0, false);
-        let Some(request) = &self.request else { return (time.next_poll(0), PowerTask::Poll) };
-        if request.target == power || time.now >= request.deadline {
-            report.ended_transition = Some(request.requested_at);
-            if request.target != power {
-                report.events.push(request.timeout_event(&format!("the machine is still {power}")));
+        match &mut self.run {
+            Some(run) => {
+                let next = run.on_power(power, time.now);
+                self.follow_up(next, report, time)
             }
-            self.request = None;
-            return (time.next_poll(0), PowerTask::Poll);
+            None => self.next_task(time),
         }
-        match request.next(time.now) {
-            Some(reset) => (time.now, PowerTask::Reset(reset)),
-            None => (time.now + TRANSITION_POLL_INTERVAL, PowerTask::Poll),
+    }
+
+    /// Returns the next request of a machine without a power change.
+    fn next_task(&self, time: PollTime) -> (Instant, PowerTask) {
+        match self.boot.now() {
+            Some(task) => (time.now + BOOT_DEVICE_PAUSE * self.boot.failures, task),
+            None => (time.next_poll(self.failures), PowerTask::Poll),
         }
+    }
+
+    /// Carries out a step of the power change in progress.
+    fn follow_up(&mut self, next: Next, report: &mut PowerReport, time: PollTime) -> (Instant, PowerTask) {
+        match next {
+            Next::Send(reset) if reset.begins_boot() => {
+                (time.now, self.boot.before_boot().unwrap_or(PowerTask::Reset(reset)))
+            }
+            Next::Send(reset) => (time.now, PowerTask::Reset(reset)),
+            Next::ReadAt(due) => (due, PowerTask::Poll),
+            Next::Confirmed => self.end(TransitionState::Confirmed, report, time),
+            Next::Failed { reason, message } => {
+                if let Some(run) = &mut self.run {
+                    (run.transition.reason, run.transition.message) = (reason, message.clone());
+                }
+                report.events.push(Event::BmcFailed { message });
+                self.end(TransitionState::Failed, report, time)
+            }
+        }
+    }
+
+    /// Ends the power change in progress.
+    fn end(&mut self, state: TransitionState, report: &mut PowerReport, time: PollTime) -> (Instant, PowerTask) {
+        report.transition = self.run.take().map(|run| Box::new(run.transition.ended(state, time.at)));
+        if let Some(transition) = report.transition.as_mut().filter(|_| state == TransitionState::Confirmed) {
+            transition.reason.clear();
+            transition.message.clear();
+        }
+        self.next_task(time)
     }
 
     /// Processes the success of a power operation.
     fn on_reset(&mut self, reset: Reset, report: &mut PowerReport, time: PollTime) -> (Instant, PowerTask) {
         report.events.push(Event::PowerSwitched { reset: reset.as_str().to_owned() });
-        // Another transition may have been requested meanwhile: it begins from the start.
-        let matches = |request: &&mut PowerRequest| (request.target == Power::On) == (reset == Reset::On);
-        if let Some(request) = self.request.as_mut().filter(matches) {
-            request.last_reset = Some((reset, time.now));
+        let Some(run) = &mut self.run else { return (time.now, PowerTask::Poll) };
+        // Another power change may have been requested meanwhile: it begins from the start.
+        if !run.is_sending(reset) {
+            return (time.now, PowerTask::Poll);
         }
-        (time.now + TRANSITION_POLL_INTERVAL, PowerTask::Poll)
+        let due = run.on_accepted(reset, time);
+        report.transition = Some(Box::new(run.transition.clone()));
+        (due, PowerTask::Poll)
+    }
+
+    /// Processes the answer to a request to set the boot device. A BMC that cannot does not keep the machine from being
+    /// switched on: the boot order of its firmware may do.
+    fn on_boot_device(
+        &mut self,
+        device: BootDevice,
+        error: Option<&BmcError>,
+        report: &mut PowerReport,
+        time: PollTime,
+    ) -> (Instant, PowerTask) {
+        let now_decided = self.boot.pending.or(self.boot.decided);
+        if let Some(BmcError::Busy { .. }) = error
+            && let Some(run) = &mut self.run
+            && let Some(error) = error
+        {
+            let next = run.on_error(None, error, time.now);
+            return self.follow_up(next, report, time);
+        }
+        self.boot.failures += u32::from(error.is_some());
+        let is_final = matches!(error, None | Some(BmcError::Unsupported { .. } | BmcError::Denied { .. }))
+            || self.boot.failures >= MAX_BOOT_DEVICE_TRIES;
+        if let Some(error) = error.filter(|_| self.boot.failures == 1) {
+            let message = format!("boot device {} not set: {error}", device.as_str());
+            report.events.push(Event::BmcFailed { message });
+        }
+        if is_final && now_decided == Some(device) {
+            let error = error.map(ToString::to_string).unwrap_or_default();
+            report.boot_device = Some(Box::new(BootDeviceRecord { device, time: time.at, error }));
+            self.boot.pending = None;
+        }
+        self.boot.is_done = true;
+        match self.run {
+            Some(_) => (time.now, PowerTask::Poll),
+            None => self.next_task(time),
+        }
     }
 
     /// Processes a failed request. It is sent again after a pause, if that can help.
@@ -266,7 +379,8 @@ impl PollState {
         let message = error.to_string();
         self.failures += 1;
         let mut is_news = false;
-        if task == PowerTask::Poll && (self.power == Power::Unknown || self.failures >= MAX_FAILURES) {
+        let is_waited_for = self.power == Power::Unknown || self.run.is_some();
+        if task == PowerTask::Poll && (is_waited_for || self.failures >= MAX_FAILURES) {
             is_news = !self.error_is_known;
             if is_news {
                 report.power = Some(Power::Unknown);
@@ -274,23 +388,22 @@ impl PollState {
             }
             (self.power, self.error_is_known) = (Power::Unknown, true);
         }
-        let Some(request) = &mut self.request else {
+        let Some(run) = &mut self.run else {
             if is_news {
                 report.events.push(Event::BmcFailed { message });
             }
             return (time.next_poll(self.failures), PowerTask::Poll);
         };
-        request.failures += 1;
-        if time.now >= request.deadline {
-            report.ended_transition = Some(request.requested_at);
-            report.events.push(request.timeout_event(&message));
-            self.request = None;
-            return (time.next_poll(self.failures), PowerTask::Poll);
+        let sent = if let PowerTask::Reset(reset) = task { Some(reset) } else { None };
+        let known = run.transition.reason.clone();
+        let next = run.on_error(sent, error, time.now);
+        if known != run.transition.reason {
+            report.transition = Some(Box::new(run.transition.clone()));
+            if !matches!(next, Next::Failed { .. }) {
+                report.events.push(Event::BmcFailed { message });
+            }
         }
-        if is_news || request.failures == 1 {
-            report.events.push(Event::BmcFailed { message });
-        }
-        (time.now + TRANSITION_POLL_INTERVAL * (1 << (request.failures - 1).min(4)), PowerTask::Poll)
+        self.follow_up(next, report, time)
     }
 }
 

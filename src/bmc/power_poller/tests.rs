@@ -1,5 +1,7 @@
 use super::*;
-use crate::fleet::{HostSpec, HostStatus, Meta, Secret};
+use crate::fleet::{
+    BootMode, HostSpec, HostStatus, Meta, Phase, PowerOperation, PowerTransition, Secret, power_request,
+};
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
@@ -38,9 +40,9 @@ impl Simulation {
         self.poller.follow(&self.host, false, time);
     }
 
-    fn request(&mut self, to: Power) {
-        let requested_at = self.time().at;
-        self.host.status.power_transition = Some(Box::new(PowerTransition { target: to, request_time: requested_at }));
+    fn request(&mut self, operation: PowerOperation) {
+        let transition = PowerTransition::new(operation, self.time().at);
+        self.host.status.power_transition = Some(Box::new(transition));
         self.follow();
     }
 
@@ -48,7 +50,7 @@ impl Simulation {
     fn next_request(&mut self) -> (u64, PowerTask) {
         let before = self.second;
         loop {
-            if let Some((mac, _, task)) = self.poller.next(self.time().now) {
+            if let Some(BmcRequest { mac, task, .. }) = self.poller.next(self.time().now) {
                 assert_eq!(mac, MAC);
                 return (self.second - before, task);
             }
@@ -58,15 +60,27 @@ impl Simulation {
     }
 
     fn answer(&mut self, task: PowerTask, outcome: Result<Option<Power>, BmcError>) -> Option<PowerReport> {
-        let report = self.poller.answered(MAC, &bmc("a"), task, outcome, self.time());
+        let answer = BmcAnswer { task, outcome, learnt: None };
+        let report = self.poller.answered(MAC, &bmc("a"), answer, self.time());
         if let Some(report) = &report {
-            self.host.status.power = report.power.or(self.host.status.power);
-            if report.ended_transition.is_some() {
-                self.host.status.power_transition = None;
-            }
+            let status = &mut self.host.status;
+            status.power = report.power.or(status.power);
+            power_request::apply_progress(status, report.transition.clone());
+            status.boot_device = report.boot_device.clone().or(status.boot_device.take());
             self.follow();
         }
         report
+    }
+
+    /// Waits for the request that is not a poll; polls find this power state until then.
+    fn next_change(&mut self, power: Power) -> (u64, PowerTask) {
+        let before = self.second;
+        loop {
+            match self.next_request() {
+                (_, PowerTask::Poll) => drop(self.answer(PowerTask::Poll, Ok(Some(power)))),
+                (_, task) => return (self.second - before, task),
+            }
+        }
     }
 
     fn polled(&mut self, power: Power) -> (u64, Option<PowerReport>) {
@@ -121,19 +135,24 @@ fn the_first_failure_is_reported_if_the_power_is_unknown() {
     assert!(report.error.is_some() && matches!(report.events.as_slice(), [Event::BmcFailed { .. }]));
 }
 
+fn ended(report: Option<PowerReport>) -> Option<TransitionState> {
+    report?.transition.map(|transition| transition.state).filter(|state| state.is_end())
+}
+
 #[test]
 fn a_machine_is_switched_on_and_polled_until_it_is_on() {
     let mut simulation = Simulation::new();
     simulation.follow();
     simulation.polled(Power::Off);
-    simulation.request(Power::On);
+    simulation.request(PowerOperation::On);
     assert!(simulation.polled(Power::Off).1.is_none());
     assert_eq!(simulation.next_request(), (0, PowerTask::Reset(Reset::On)));
     let report = simulation.answer(PowerTask::Reset(Reset::On), Ok(None)).unwrap();
     assert_eq!(report.events, [Event::PowerSwitched { reset: "On".into() }]);
+    assert_eq!(report.transition.unwrap().state, TransitionState::Accepted, "durable before it is confirmed");
     assert_eq!(simulation.polled(Power::Off).0, 5);
     let (waited, report) = simulation.polled(Power::On);
-    assert!(waited == 5 && report.unwrap().ended_transition.is_some());
+    assert_eq!((waited, ended(report)), (3, Some(TransitionState::Confirmed)));
     assert_eq!(simulation.polled(Power::On).0, 60);
     // Somebody presses the power button: the poller records that and does nothing.
     simulation.polled(Power::Off);
@@ -145,80 +164,106 @@ fn a_machine_is_switched_on_and_polled_until_it_is_on() {
 #[test]
 fn a_machine_in_the_requested_state_is_not_switched() {
     let mut simulation = Simulation::new();
-    simulation.request(Power::On);
-    assert!(simulation.polled(Power::On).1.unwrap().ended_transition.is_some());
+    simulation.request(PowerOperation::On);
+    assert_eq!(ended(simulation.polled(Power::On).1), Some(TransitionState::Confirmed));
     assert_eq!(simulation.polled(Power::On).0, 60);
 }
 
 #[test]
-fn the_power_is_cut_after_the_shutdown_grace() {
+fn a_bmc_that_does_not_answer_makes_a_power_change_fail_early() {
     let mut simulation = Simulation::new();
-    simulation.request(Power::Off);
+    simulation.request(PowerOperation::On);
+    let mut reports = Vec::new();
+    while simulation.host.status.power_transition.is_some() {
+        let (_, task) = simulation.next_request();
+        simulation.second += 20;
+        reports.extend(simulation.answer(task, Err(no_answer())));
+    }
+    assert_eq!(reports[0].power, Some(Power::Unknown), "known after the first request");
+    assert!(matches!(reports[0].events.as_slice(), [Event::BmcFailed { .. }]), "{:?}", reports[0]);
+    let last = simulation.host.status.last_power_transition.as_ref().unwrap();
+    assert_eq!((last.state, last.reason.as_str()), (TransitionState::Failed, "Unreachable"));
+    assert!((90..150).contains(&simulation.second), "{}", simulation.second);
+    assert!(!format!("{reports:?}").contains("geheim"));
+    let (waited, task) = simulation.next_request();
+    assert!(waited >= 60 && task == PowerTask::Poll);
+}
+
+/// Assigns an image, as the store does.
+fn assign(simulation: &mut Simulation, phase: Phase) {
+    let at = simulation.time().at;
+    let Host { spec, status, .. } = &mut simulation.host;
+    (spec.image, spec.boot_mode) = ("live".parse().unwrap(), BootMode::Once);
+    (status.phase, status.phase_transition_time) = (phase, Some(at));
+    status.firmware = Some("x86_64-uefi".parse().unwrap());
+}
+
+#[test]
+fn the_bmc_is_told_the_boot_device_of_a_decision() {
+    let mut simulation = Simulation::new();
+    simulation.follow();
     simulation.polled(Power::On);
-    assert_eq!(simulation.next_request(), (0, PowerTask::Reset(Reset::GracefulShutdown)));
-    simulation.answer(PowerTask::Reset(Reset::GracefulShutdown), Ok(None));
-    let sent_at = simulation.second;
-    loop {
-        match simulation.next_request() {
-            (_, PowerTask::Poll) => drop(simulation.answer(PowerTask::Poll, Ok(Some(Power::On)))),
-            (_, task) => {
-                assert_eq!(
-                    (task, simulation.second - sent_at),
-                    (PowerTask::Reset(Reset::ForceOff), SHUTDOWN_TIMEOUT.as_secs())
-                );
-                break;
-            }
+    for (phase, device) in [(Phase::Assigned, BootDevice::Network), (Phase::Installed, BootDevice::Disk)] {
+        assign(&mut simulation, phase);
+        simulation.follow();
+        let set = PowerTask::SetBootDevice(device, Some(FirmwareMode::Uefi));
+        assert_eq!(simulation.next_change(Power::On), (0, set));
+        let report = simulation.answer(set, Ok(None)).unwrap();
+        assert_eq!(report.boot_device.unwrap().device, device);
+        for _ in 0..3 {
+            assert_eq!(simulation.polled(Power::On).0, 60, "told once");
         }
     }
-    simulation.answer(PowerTask::Reset(Reset::ForceOff), Ok(None));
-    assert!(simulation.polled(Power::Off).1.unwrap().ended_transition.is_some());
 }
 
 #[test]
-fn the_power_is_cut_at_once_if_graceful_shutdown_is_not_supported() {
-    let mut simulation = Simulation::new();
-    simulation.request(Power::Off);
-    simulation.polled(Power::On);
-    simulation.next_request();
-    let unsupported = BmcError::Unsupported { at: "b".into(), what: "this kind of reset".to_owned() };
-    assert!(simulation.answer(PowerTask::Reset(Reset::GracefulShutdown), Err(unsupported)).is_none());
-    assert_eq!(simulation.next_request(), (0, PowerTask::Reset(Reset::ForceOff)));
-}
-
-#[test]
-fn a_transition_times_out_with_an_event() {
-    for outcome in [Ok(()), Err(())] {
+fn a_machine_is_switched_on_with_the_boot_device_of_its_decision() {
+    for outcome in [true, false] {
         let mut simulation = Simulation::new();
-        simulation.request(Power::On);
-        let mut failed = Vec::new();
-        while simulation.host.status.power_transition.is_some() {
-            let (_, task) = simulation.next_request();
-            let answer = match (task, outcome) {
-                (PowerTask::Poll, Ok(())) => Ok(Some(Power::Off)),
-                (PowerTask::Reset(_), Ok(())) => Ok(None),
-                (_, Err(())) => Err(no_answer()),
-            };
-            let events = simulation.answer(task, answer).map(|report| report.events).unwrap_or_default();
-            failed.extend(events.into_iter().filter(|event| matches!(event, Event::BmcFailed { .. })));
-        }
-        assert!((600..700).contains(&simulation.second), "{}", simulation.second);
-        assert_eq!(failed.len(), if outcome.is_ok() { 1 } else { 2 }, "{failed:?}");
-        assert!(!format!("{failed:?}").contains("geheim"));
-        let (waited, task) = simulation.next_request();
-        assert!(waited >= 60 && task == PowerTask::Poll);
+        simulation.follow();
+        simulation.polled(Power::Off);
+        assign(&mut simulation, Phase::Assigned);
+        simulation.request(PowerOperation::On);
+        let set = PowerTask::SetBootDevice(BootDevice::Network, Some(FirmwareMode::Uefi));
+        assert_eq!(simulation.next_change(Power::Off), (0, set));
+        let refused = BmcError::Unsupported { at: "b".into(), what: "boot device".into() };
+        simulation.answer(set, if outcome { Ok(None) } else { Err(refused) });
+        // A boot device that cannot be set does not keep the machine off.
+        assert_eq!(simulation.next_change(Power::Off), (0, PowerTask::Reset(Reset::On)));
+        simulation.answer(PowerTask::Reset(Reset::On), Ok(None));
+        assert_eq!(ended(simulation.polled(Power::On).1), Some(TransitionState::Confirmed));
+        let told = simulation.host.status.boot_device.as_ref().unwrap();
+        assert_eq!(told.error.is_empty(), outcome, "{told:?}");
+        assert_eq!(simulation.polled(Power::On).0, 60);
     }
+}
+
+#[test]
+fn a_boot_device_that_fails_is_set_a_bounded_number_of_times() {
+    let mut simulation = Simulation::new();
+    simulation.follow();
+    simulation.polled(Power::On);
+    assign(&mut simulation, Phase::Assigned);
+    simulation.follow();
+    let mut count = 0;
+    while simulation.host.status.boot_device.is_none() {
+        let (_, task) = simulation.next_change(Power::On);
+        simulation.answer(task, Err(no_answer()));
+        count += 1;
+    }
+    assert_eq!(count, MAX_BOOT_DEVICE_TRIES);
+    assert!(simulation.host.status.boot_device.as_ref().unwrap().error.contains("no answer"));
+    assert_eq!(simulation.next_request().1, PowerTask::Poll);
 }
 
 #[test]
 fn a_transition_from_before_a_long_stop_is_void() {
     let mut simulation = Simulation::new();
     let requested_at = simulation.time().at;
-    simulation.host.status.power_transition =
-        Some(Box::new(PowerTransition { target: Power::Off, request_time: requested_at }));
+    simulation.host.status.power_transition = Some(Box::new(PowerTransition::new(PowerOperation::Off, requested_at)));
     simulation.second = 700;
     simulation.follow();
-    let (_, report) = simulation.polled(Power::On);
-    assert!(report.unwrap().ended_transition.is_some());
+    assert_eq!(ended(simulation.polled(Power::On).1), Some(TransitionState::Failed));
     assert_eq!(simulation.polled(Power::On).0, 60);
 }
 
@@ -248,6 +293,6 @@ fn machines_with_a_transition_come_first() {
         simulation.poller.follow(&other, false, time);
     }
     simulation.second = 100;
-    simulation.request(Power::On);
-    assert_eq!(simulation.poller.next(simulation.time().now).unwrap().0, MAC);
+    simulation.request(PowerOperation::On);
+    assert_eq!(simulation.poller.next(simulation.time().now).unwrap().mac, MAC);
 }

@@ -6,35 +6,53 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response, Uri};
-use serde_json::{Value, json};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, IF_MATCH, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use serde_json::{Map, Value, json};
 
-use crate::fleet::{Bmc, BmcAddress, Power};
+use crate::fleet::{Bmc, BmcAddress, FirmwareMode, Power};
 use crate::http_client::tls::TrustAnchor;
 use crate::http_client::{self, Server, ServerConnection};
 
+use super::super::client::CONNECT_TIMEOUT;
 use super::super::{BmcError, BootDevice, Reset};
 
-/// Maximum time to connect to a service; and for its TLS handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum number of times that a write is sent whose precondition fails (412).
+const MAX_WRITES: usize = 3;
+/// Messages of DMTF's Base registry by which a service says that it never does what is asked.
+const UNSUPPORTED: [&str; 6] = [
+    "ActionNotSupported",
+    "ActionParameterNotSupported",
+    "ActionParameterUnknown",
+    "ActionParameterValueNotInList",
+    "PropertyUnknown",
+    "PropertyValueNotInList",
+];
+/// Messages of DMTF's Base registry by which a service says that it does it later.
+const BUSY: [&str; 3] = ["ServiceTemporarilyUnavailable", "ResourceInUse", "ResourceInStandby"];
 /// Maximum length of a reply, in octets.
 const MAX_REPLY_BYTES: usize = 4 << 20;
 /// Maximum number of redirects of one request. Some services redirect between `/Systems` and `/Systems/`.
 const MAX_REDIRECTS: usize = 3;
+
+/// Properties of a system resource.
+const RESET_TYPES: &str = "ResetType@Redfish.AllowableValues";
+const TARGET: &str = "BootSourceOverrideTarget";
+const MODE: &str = "BootSourceOverrideMode";
 
 /// A Redfish service (DSP0266). It has one system, or the address of the BMC contains the path of one.
 #[derive(Debug)]
 pub struct RedfishService<'a> {
     bmc: &'a Bmc,
     at: &'a BmcAddress,
-    tls: bool,
+    /// Reference for the certificate of a service over TLS.
+    anchor: Option<TrustAnchor>,
 }
 
 impl<'a> RedfishService<'a> {
-    /// Returns the service of a BMC.
-    pub fn new(bmc: &'a Bmc, at: &'a BmcAddress, tls: bool) -> Self {
-        Self { bmc, at, tls }
+    /// Returns the service of a BMC: over TLS with a reference for its certificate, or over plain HTTP.
+    pub fn new(bmc: &'a Bmc, at: &'a BmcAddress, anchor: Option<TrustAnchor>) -> Self {
+        Self { bmc, at, anchor }
     }
 
     /// Returns the power state of the machine.
@@ -45,36 +63,128 @@ impl<'a> RedfishService<'a> {
 
     /// Performs a power operation.
     pub async fn reset(&self, reset: Reset) -> Result<(), BmcError> {
-        let (_, system) = self.system().await?;
+        let (_, mut system) = self.system().await?;
+        self.read_action_info(&mut system).await?;
         let target = self.reset_target(&system, reset)?;
         self.request(Method::POST, target, Some(&json!({"ResetType": reset.as_str()}))).await.map(drop)
     }
 
-    /// Sets the boot device, for the next boot or for all boots.
-    pub async fn set_boot_device(&self, device: BootDevice, once: bool) -> Result<(), BmcError> {
-        let (path, _) = self.system().await?;
-        let (enabled, target) = match (device, once) {
-            (BootDevice::Default, _) => ("Disabled", "None"),
-            (BootDevice::Network, true) => ("Once", "Pxe"),
-            (BootDevice::Network, false) => ("Continuous", "Pxe"),
-            (BootDevice::Disk, true) => ("Once", "Hdd"),
-            (BootDevice::Disk, false) => ("Continuous", "Hdd"),
-        };
-        let settings = json!({"Boot": {"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target}});
-        self.request(Method::PATCH, &path, Some(&settings)).await.map(drop)
+    /// Adds the reset types to a system resource that names them in an ActionInfo resource (DSP0266, section 7.6).
+    async fn read_action_info(&self, system: &mut Value) -> Result<(), BmcError> {
+        let Some(action) = system.pointer_mut("/Actions/#ComputerSystem.Reset") else { return Ok(()) };
+        if action.get(RESET_TYPES).is_some() {
+            return Ok(());
+        }
+        let Some(path) = action["@Redfish.ActionInfo"].as_str().map(str::to_owned) else { return Ok(()) };
+        let info = self.request(Method::GET, &path, None).await?;
+        let parameters = info["Parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let parameter = parameters.iter().find(|parameter| parameter["Name"] == "ResetType");
+        if let Some(values) =
+            parameter.map(|parameter| &parameter["AllowableValues"]).filter(|values| values.is_array())
+        {
+            action[RESET_TYPES] = values.clone();
+        }
+        Ok(())
     }
 
-    /// Reads the system: that of the address, or the only one of the service. Returns its path and its resource.
-    async fn system(&self) -> Result<(String, Value), BmcError> {
-        let path = match &self.at.path {
-            Some(path) => path.clone(),
-            None => {
-                let all = self.request(Method::GET, "/redfish/v1/Systems", None).await?;
-                self.only_system(&all)?.to_owned()
+    /// Sets the boot device, for the next boot or for all boots, in the mode of the machine's firmware.
+    ///
+    /// Only a system that has not changed since it was read is written (RFC 9110, section 13.1.1). Services that compare
+    /// entity tags wrongly never match: they get the strong form of a weak tag, then none if the tag stays the same.
+    pub async fn set_boot_device(
+        &self,
+        device: BootDevice,
+        once: bool,
+        mode: Option<FirmwareMode>,
+    ) -> Result<(), BmcError> {
+        let mut last_tag = None;
+        for write in 1.. {
+            let (path, system, tag) = self.system_with_tag().await?;
+            let settings = json!({"Boot": self.boot_settings(&system["Boot"], device, once, mode)?});
+            let if_match = match (&tag, &last_tag) {
+                (Some(tag), Some(last)) if tag == last && write == MAX_WRITES => None,
+                (Some(tag), Some(last)) if tag == last => Some(tag.strip_prefix("W/").unwrap_or(tag).to_owned()),
+                (tag, _) => tag.clone(),
+            };
+            match self.send(Method::PATCH, &path, Some(&settings), if_match.as_deref()).await? {
+                answer if answer.status() == StatusCode::PRECONDITION_FAILED && write < MAX_WRITES => last_tag = tag,
+                answer => return self.read_reply(&Method::PATCH, &answer).map(drop),
             }
+        }
+        Ok(())
+    }
+
+    /// Returns the boot settings to write, in the words that the service has for them.
+    ///
+    /// # Errors
+    /// The service does not offer the device.
+    pub fn boot_settings(
+        &self,
+        boot: &Value,
+        device: BootDevice,
+        once: bool,
+        mode: Option<FirmwareMode>,
+    ) -> Result<Map<String, Value>, BmcError> {
+        let offered = |property: &str, word: &str| {
+            let values = boot[format!("{property}@Redfish.AllowableValues")].as_array();
+            values.is_none_or(|values| values.iter().any(|value| value == word))
         };
+        let words: &[&str] = match device {
+            BootDevice::Network => &["Pxe", "UefiHttp"],
+            BootDevice::Disk => &["Hdd"],
+            BootDevice::Default => &["None"],
+        };
+        let target = words.iter().find(|word| offered(TARGET, word));
+        let target = match (target, device) {
+            (Some(target), _) => *target,
+            (None, BootDevice::Default) => "None",
+            (None, _) => return Err(self.unsupported(format!("boot device {}", words.join(" or ")))),
+        };
+        let enabled = match (device, once) {
+            (BootDevice::Default, _) => "Disabled",
+            (_, true) => "Once",
+            (_, false) => "Continuous",
+        };
+        let mut settings = Map::new();
+        settings.insert("BootSourceOverrideEnabled".into(), enabled.into());
+        settings.insert(TARGET.into(), target.into());
+        let mode = mode.filter(|_| device != BootDevice::Default).map(|mode| match mode {
+            FirmwareMode::Uefi => "UEFI",
+            FirmwareMode::Legacy => "Legacy",
+        });
+        // A service that has no mode refuses the property.
+        if let Some(mode) = mode.filter(|mode| boot.get(MODE).is_some() && offered(MODE, mode)) {
+            settings.insert(MODE.into(), mode.into());
+        }
+        Ok(settings)
+    }
+
+    /// Reads the system. Returns its path and its resource.
+    async fn system(&self) -> Result<(String, Value), BmcError> {
+        let path = self.system_path().await?;
         let system = self.request(Method::GET, &path, None).await?;
         Ok((path, system))
+    }
+
+    /// Returns the path of the system: that of the address, or the only one of the service.
+    async fn system_path(&self) -> Result<String, BmcError> {
+        match &self.at.path {
+            Some(path) => Ok(path.clone()),
+            None => {
+                let all = self.request(Method::GET, "/redfish/v1/Systems", None).await?;
+                self.only_system(&all).map(str::to_owned)
+            }
+        }
+    }
+
+    /// Reads the system, with its entity tag if it has one.
+    async fn system_with_tag(&self) -> Result<(String, Value, Option<String>), BmcError> {
+        let path = self.system_path().await?;
+        let answer = self.send(Method::GET, &path, None, None).await?;
+        let system = self.read_reply(&Method::GET, &answer)?;
+        let header = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = header.or_else(|| system["@odata.etag"].as_str()).map(str::to_owned);
+        Ok((path, system, tag))
     }
 
     /// Returns the power state of a system resource.
@@ -98,7 +208,7 @@ impl<'a> RedfishService<'a> {
         let action = &system["Actions"]["#ComputerSystem.Reset"];
         let target = action["target"].as_str();
         let target = target.ok_or_else(|| self.unsupported("resetting the machine: the system has no reset action"))?;
-        if let Some(allowed) = action["ResetType@Redfish.AllowableValues"].as_array() {
+        if let Some(allowed) = action[RESET_TYPES].as_array() {
             let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
             if !allowed.contains(&reset.as_str()) {
                 let values = allowed.join(", ");
@@ -119,16 +229,28 @@ impl<'a> RedfishService<'a> {
         }
     }
 
-    /// Sends a request and follows redirects. Returns the body of a successful reply; null for none.
+    /// Sends a request. Returns the body of a successful reply; null for none.
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BmcError> {
+        let answer = self.send(method.clone(), path, body, None).await?;
+        self.read_reply(&method, &answer)
+    }
+
+    /// Sends a request and follows redirects. Returns the reply.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+    ) -> Result<Response<Bytes>, BmcError> {
         let mut path = path.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let url = self.url(&path)?;
-            let answer = self.exchange(&method, &url, body).await?;
+            let answer = self.exchange(&method, &url, body, if_match).await?;
             // The service's own name for itself may differ; the credentials go to the configured address only.
             match http_client::redirect_target(&url, &answer) {
                 Some(target) => path = target.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-                None => return self.read_reply(&method, &answer),
+                None => return Ok(answer),
             }
         }
         Err(self.invalid_reply(format!("more than {MAX_REDIRECTS} redirects; the last one to {path}")))
@@ -151,8 +273,7 @@ impl<'a> RedfishService<'a> {
         let (code, body) = (answer.status(), answer.body());
         let value = serde_json::from_slice::<Value>(body);
         if !code.is_success() {
-            let message = format!("{code}{}", message_of(&value.unwrap_or_default()));
-            return Err(BmcError::Refused { at: self.at.to_string(), message });
+            return Err(self.refusal(answer, &value.unwrap_or_default()));
         }
         match value {
             Ok(value) => Ok(value),
@@ -161,9 +282,39 @@ impl<'a> RedfishService<'a> {
         }
     }
 
+    /// Returns the error of a reply that refuses: for ever, for now, or for this user.
+    fn refusal(&self, answer: &Response<Bytes>, error: &Value) -> BmcError {
+        let (at, code) = (self.at.to_string(), answer.status());
+        let message = format!("{code}{}", message_of(error));
+        let says = |known: &[&str]| {
+            let infos = error.pointer("/error/@Message.ExtendedInfo").and_then(Value::as_array);
+            let infos = infos.map(Vec::as_slice).unwrap_or_default().iter().map(|info| &info["MessageId"]);
+            let mut ids = infos.chain(error.pointer("/error/code")).filter_map(Value::as_str);
+            // "Base.1.8.ActionNotSupported"
+            ids.any(|id| id.rsplit('.').next().is_some_and(|id| known.contains(&id)))
+        };
+        match code {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => BmcError::Denied { at, message },
+            StatusCode::CONFLICT
+            | StatusCode::LOCKED
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE => BmcError::Busy { at, message, retry_after: retry_after(answer) },
+            _ if says(&BUSY) => BmcError::Busy { at, message, retry_after: retry_after(answer) },
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => BmcError::Unsupported { at, what: message },
+            _ if says(&UNSUPPORTED) => BmcError::Unsupported { at, what: message },
+            _ => BmcError::Refused { at, message },
+        }
+    }
+
     /// Sends one request over a new connection, and returns the whole reply.
-    async fn exchange(&self, method: &Method, url: &Uri, body: Option<&Value>) -> Result<Response<Bytes>, BmcError> {
-        let Bmc { username, password, disable_certificate_verification, .. } = self.bmc;
+    async fn exchange(
+        &self,
+        method: &Method,
+        url: &Uri,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+    ) -> Result<Response<Bytes>, BmcError> {
+        let Bmc { username, password, .. } = self.bmc;
         let credentials = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.0)));
         let mut request = Request::builder()
             .method(method)
@@ -174,10 +325,13 @@ impl<'a> RedfishService<'a> {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
+        if let Some(tag) = if_match {
+            request = request.header(IF_MATCH, tag);
+        }
         let content = http_client::full(body.map(Value::to_string).unwrap_or_default());
         let request = request.body(content).map_err(|error| self.unreachable(error))?;
-        let anchor = if *disable_certificate_verification { TrustAnchor::Any } else { TrustAnchor::System };
-        let server = Server { tls: self.tls, host: self.at.host.clone(), port: self.at.port };
+        let anchor = self.anchor.clone().unwrap_or(TrustAnchor::System);
+        let server = Server { tls: self.anchor.is_some(), host: self.at.host.clone(), port: self.at.port };
         let opened = ServerConnection::open(&server, &anchor.into(), CONNECT_TIMEOUT).await;
         let mut connection = opened.map_err(|error| self.unreachable(error))?;
         let answer = async {
@@ -203,6 +357,13 @@ impl<'a> RedfishService<'a> {
     }
 }
 
+/// Returns the time after which a service wants to be asked again (RFC 9110, section 10.2.3); `None` for a date, which
+/// BMCs do not send.
+fn retry_after(answer: &Response<Bytes>) -> Option<Duration> {
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// Returns the message for a successful reply whose body is not JSON.
 fn not_json(answer: &Response<Bytes>) -> String {
     let code = answer.status().as_u16();
@@ -223,108 +384,4 @@ fn message_of(error: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    const SYSTEM: &str = r##"{"PowerState": "On", "Actions": {"#ComputerSystem.Reset": {"target": "/reset",
-        "ResetType@Redfish.AllowableValues": ["On", "ForceOff"]}}}"##;
-
-    fn reply(head: &str, body: &str) -> String {
-        format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-    }
-
-    fn redirect(location: &str) -> String {
-        reply(&format!("302 Found\r\nLocation: {location}"), "")
-    }
-
-    /// Runs a request against a service with these replies, one a connection. Returns its result and the paths that
-    /// were requested.
-    async fn with_replies<T>(
-        replies: Vec<String>,
-        ask: impl AsyncFnOnce(&RedfishService<'_>) -> Result<T, BmcError>,
-    ) -> (Result<T, String>, Vec<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let paths = Arc::new(Mutex::new(Vec::new()));
-        let seen = paths.clone();
-        let serving = tokio::spawn(async move {
-            for reply in replies {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut head = Vec::new();
-                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-                    assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0, "the client closed the connection");
-                }
-                let path = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().to_owned();
-                seen.lock().unwrap().push(path);
-                stream.write_all(reply.as_bytes()).await.unwrap();
-            }
-        });
-        let address = format!("redfish+http://127.0.0.1:{port}/sys");
-        let at: BmcAddress = address.parse().unwrap();
-        let (username, password) = ("admin".to_owned(), Default::default());
-        let bmc = Bmc { address, username, password, disable_certificate_verification: false };
-        let result = ask(&RedfishService::new(&bmc, &at, false)).await;
-        serving.abort();
-        let paths = paths.lock().unwrap().clone();
-        (result.map_err(|error| error.to_string().replace(&at.to_string(), "AT")), paths)
-    }
-
-    async fn read_power(replies: &[String]) -> (Result<Power, String>, Vec<String>) {
-        with_replies(replies.to_vec(), async |service| service.read_power().await).await
-    }
-
-    #[tokio::test]
-    async fn a_reply_that_is_not_json_is_reported_as_it_is() {
-        let rows = [
-            (
-                reply("200 OK\r\nContent-Type: text/html; charset=utf-8", "<html>"),
-                "answered 200 with text/html, not JSON",
-            ),
-            (
-                reply("200 OK\r\nContent-Type: application/json", "{"),
-                "answered 200 with application/json that cannot be parsed",
-            ),
-            (reply("200 OK", "On"), "answered 200 with a body that is not JSON"),
-            (reply("200 OK", ""), "answered 200 without a body, expected JSON"),
-        ];
-        for (reply, expected) in rows {
-            let (result, _) = read_power(&[reply]).await;
-            assert_eq!(result, Err(format!("BMC AT: invalid reply: {expected}")));
-        }
-        let refused = reply("404 Not Found\r\nContent-Type: text/html", "<html>");
-        assert_eq!(read_power(&[refused]).await.0, Err("BMC AT: request refused: 404 Not Found".to_owned()));
-        let unknown = reply("200 OK", r#"{"PowerState": "Odd"}"#);
-        assert_eq!(read_power(&[unknown]).await.0, Err("BMC AT: not supported: power state \"Odd\"".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn three_redirects_are_followed_and_a_fourth_is_reported() {
-        let three = [redirect("/a/"), redirect("b"), redirect("http://other/c?d")];
-        let (result, paths) = read_power(&[&three[..], &[reply("200 OK", SYSTEM)]].concat()).await;
-        assert_eq!(result, Ok(Power::On));
-        assert_eq!(paths, ["/sys", "/a/", "/a/b", "/c?d"]);
-        let (result, paths) = read_power(&[&three[..], &[redirect("/last")]].concat()).await;
-        assert_eq!(result, Err("BMC AT: invalid reply: more than 3 redirects; the last one to /last".to_owned()));
-        assert_eq!(paths.len(), 4);
-    }
-
-    #[tokio::test]
-    async fn a_reset_that_the_service_does_not_offer_is_named_with_those_it_does() {
-        let reset = async |reset, replies: &[String]| {
-            with_replies(replies.to_vec(), async |service| service.reset(reset).await).await
-        };
-        let system = reply("200 OK", SYSTEM);
-        let (result, paths) = reset(Reset::Nmi, std::slice::from_ref(&system)).await;
-        assert_eq!(result, Err("BMC AT: not supported: reset type Nmi; allowable values: On, ForceOff".to_owned()));
-        assert_eq!(paths, ["/sys"]);
-        for done in [reply("204 No Content", ""), reply("200 OK", ""), reply("202 Accepted", "{}")] {
-            let (result, paths) = reset(Reset::ForceOff, &[system.clone(), done]).await;
-            assert_eq!((result, paths.last().map(String::as_str)), (Ok(()), Some("/reset")));
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::boot::{BootProtocol, Reason};
-use crate::fleet::{BootRisk, BootStage, BootTarget, Certainty, Phase, Power, StallReason};
+use crate::fleet::{
+    BootRisk, BootStage, BootTarget, Certainty, HostStatus, Phase, Power, PowerTransition, StallReason, TransitionState,
+};
 
 use super::Finding;
 use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
@@ -335,11 +337,19 @@ fn bmc_address(scene: &Scene<'_>) -> String {
     bmc.map_or_else(String::new, |bmc| format!(" ({})", bmc.address))
 }
 
+/// Returns whether a power change is in progress, or failed and was not made up for since.
+fn awaits_power(status: &HostStatus) -> bool {
+    let is_unmet = |change: &PowerTransition| {
+        change.state == TransitionState::Failed && status.power.is_some_and(|power| power != change.target)
+    };
+    status.power_transition.is_some() || status.last_power_transition.as_deref().is_some_and(is_unmet)
+}
+
 /// Returns the finding that the BMC accepted to switch the machine on, and the machine is still off.
 fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     let switched = boot.find(|step| matches!(step, Step::PoweredOn))?;
     let status = &scene.host?.status;
-    let is_off = status.power == Some(Power::Off) && status.power_transition.is_some();
+    let is_off = status.power == Some(Power::Off) && awaits_power(status);
     if scene.reached() != Progress::Power || !is_off || !scene.has_passed(switched.last, POWER_TIMEOUT) {
         return None;
     }
@@ -390,8 +400,7 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
     let Step::BmcFailed { message } = &evidence.step else { return None };
     let is_pending = scene.host.is_some_and(|host| {
-        host.status.power_transition.is_some()
-            || (host.status.power_error.is_some() && host.status.phase != Phase::Installed)
+        awaits_power(&host.status) || (host.status.power_error.is_some() && host.status.phase != Phase::Installed)
     });
     is_pending.then_some(())?;
     Finding::new(

@@ -1,0 +1,152 @@
+//! The boot device that a host's BMC is told, so that the machine boots what was decided. Pure.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{BootMode, Host, Phase};
+
+/// Boot device that overrides the boot order of the firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BootDevice {
+    /// Network boot (PXE or HTTP).
+    Network,
+    /// Local disk.
+    Disk,
+    /// No override: the boot order of the firmware.
+    Default,
+}
+
+impl BootDevice {
+    /// Returns the device as the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Disk => "disk",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// The mode that a machine's firmware boots in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirmwareMode {
+    /// UEFI.
+    Uefi,
+    /// BIOS, or UEFI with a compatibility support module.
+    Legacy,
+}
+
+impl FirmwareMode {
+    /// Returns the mode in which a machine was last seen; `None` for a machine that was never seen.
+    pub fn of(host: &Host) -> Option<Self> {
+        let architecture = host.status.firmware?;
+        Some(if architecture.is_uefi() { Self::Uefi } else { Self::Legacy })
+    }
+}
+
+/// The boot device that the BMC was last told (`status.bootDevice`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BootDeviceRecord {
+    /// The device, for one boot.
+    pub device: BootDevice,
+    /// Time at which the BMC accepted or refused it.
+    pub time: Timestamp,
+    /// The BMC's reason for its refusal; empty if it accepted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// Returns the device that the machine must boot from next; `None` if that is left to its firmware.
+pub fn decided(host: &Host) -> Option<BootDevice> {
+    host.spec.image.image()?;
+    match (host.status.phase, host.spec.boot_mode) {
+        (Phase::LocalBoot | Phase::Held, _) | (Phase::Failed, BootMode::Once) => None,
+        (Phase::Installed, BootMode::Once) => Some(BootDevice::Disk),
+        (Phase::Assigned | Phase::Offered | Phase::Installing, BootMode::Once)
+        | (
+            Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Installed | Phase::Failed,
+            BootMode::Forever,
+        ) => Some(BootDevice::Network),
+    }
+}
+
+/// Returns the device that the BMC must be told now: that of a decision that it was not told since.
+///
+/// A machine that boots its image meanwhile has used what was set for one boot, and its installer may restart it: the
+/// boot order of its firmware then decides.
+pub fn pending(host: &Host) -> Option<BootDevice> {
+    let status = &host.status;
+    let is_decision = matches!(status.phase, Phase::Assigned | Phase::Installed);
+    let device = decided(host).filter(|_| is_decision && host.spec.bmc.is_some())?;
+    let is_told = status.boot_device.as_deref().is_some_and(|told| {
+        told.device == device && status.phase_transition_time.is_none_or(|decided_at| decided_at <= told.time)
+    });
+    (!is_told).then_some(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Bmc, HostSpec, HostStatus, Mac, Meta, Secret};
+
+    fn host(phase: Phase, mode: BootMode, image: &str) -> Host {
+        let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
+        (spec.image, spec.boot_mode) = (image.parse().unwrap(), mode);
+        spec.bmc = Some(Bmc {
+            address: "b".into(),
+            username: String::new(),
+            password: Secret::default(),
+            disable_certificate_verification: false,
+        });
+        let status = HostStatus { phase, phase_transition_time: Some(at(10)), ..HostStatus::default() };
+        Host { metadata: Meta::named("h".parse().unwrap(), None), spec, status }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_device_follows_the_decision() {
+        use BootDevice::{Disk, Network};
+        use BootMode::{Forever, Once};
+        for (phase, mode, image, wanted, told_now) in [
+            (Phase::Assigned, Once, "live", Some(Network), true),
+            (Phase::Offered, Once, "live", Some(Network), false),
+            (Phase::Installing, Once, "live", Some(Network), false),
+            (Phase::Installed, Once, "live", Some(Disk), true),
+            (Phase::Failed, Once, "live", None, false),
+            (Phase::LocalBoot, Once, "live", None, false),
+            (Phase::Held, Forever, "live", None, false),
+            (Phase::Assigned, Forever, "live", Some(Network), true),
+            (Phase::Failed, Forever, "live", Some(Network), false),
+            (Phase::LocalBoot, Once, "localboot", None, false),
+        ] {
+            let host = host(phase, mode, image);
+            assert_eq!(decided(&host), wanted, "{phase} {mode:?} {image}");
+            assert_eq!(pending(&host).is_some(), told_now, "{phase} {mode:?} {image}");
+        }
+    }
+
+    #[test]
+    fn a_bmc_is_told_each_decision_once() {
+        let mut host = host(Phase::Assigned, BootMode::Once, "live");
+        let told = |device, second| Some(Box::new(BootDeviceRecord { device, time: at(second), error: String::new() }));
+        for (record, is_pending) in [
+            (None, true),
+            (told(BootDevice::Network, 9), true),
+            (told(BootDevice::Network, 10), false),
+            (told(BootDevice::Network, 11), false),
+            (told(BootDevice::Disk, 11), true),
+        ] {
+            host.status.boot_device = record.clone();
+            assert_eq!(pending(&host).is_some(), is_pending, "{record:?}");
+        }
+        host.status.boot_device = None;
+        host.spec.bmc = None;
+        assert_eq!(pending(&host), None, "nobody to tell");
+    }
+}
