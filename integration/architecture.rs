@@ -98,6 +98,7 @@ const IO_EDGE: &[&str] = &[
     "gate/timeline.rs",
     "gate/tokens.rs",
     "http/connection_limits.rs",
+    "http/delivery.rs",
     "http/fast_path.rs",
     "http/limits.rs",
     "http/listener.rs",

@@ -6,7 +6,6 @@ mod histogram;
 mod log;
 pub mod power_report;
 mod printable;
-mod protocol;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,12 +19,12 @@ use crate::boot::installer::{InstallerLine, InstallerSource, LogLevel};
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::{Architecture, BootStage, BootTarget, Certainty, Mac, Name, Phase, Power, StallReason};
 
+pub use crate::boot::Protocol;
 pub use crate::boot::ScriptAction;
 pub use crate::boot::diagnosis::ledger::{BootOutcome, LedgerStage};
 pub use codes::{DeliveryChannel, OtherServerRole};
 pub use counters::Counters;
 pub use histogram::{DurationHistogram, HistogramReading};
-pub use protocol::Protocol;
 
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -64,6 +64,7 @@ stall_reasons! {
     IpxeNoAddress = "ipxe_no_address" => "iPXE gets no address",
     IpxeOtherInterface = "ipxe_other_interface" => "iPXE asks over another interface than the firmware",
     ScriptNotRequested = "script_not_requested" => "iPXE never asked for its script",
+    MemoryTooSmall = "memory_too_small" => "it has not enough memory for what it loads",
     ScriptFailed = "script_failed" => "its boot script failed",
     LoginNotAttempted = "login_not_attempted" => "it takes its script and never logs in",
     LoginRefused = "login_refused" => "its iSCSI login was refused",

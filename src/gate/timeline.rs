@@ -60,7 +60,7 @@ impl Gate {
                 self.counters.count_refused(protocol, Reason::ImageUnavailable, facts.address);
                 if let Event::WaitingForImage { message, .. } = self.timeline_event(facts, protocol, event) {
                     let (reason, message) = (Reason::ImageUnavailable, message.into());
-                    self.trace(facts.mac, Step::Refused { reason, message });
+                    self.trace(facts.mac, Step::Refused { protocol, reason, message });
                 }
             }
             BootEvent::Script { .. } | BootEvent::LocalDisk(_) | BootEvent::ConfigFetched(_) => {}
@@ -131,7 +131,7 @@ impl Gate {
     /// Records a refusal in the timeline of a known machine.
     pub fn record_refusal(&self, mac: Mac, protocol: Protocol, reason: Reason, message: String) {
         if self.store.load().has_host(mac) {
-            self.trace(mac, Step::Refused { reason, message: message.as_str().into() });
+            self.trace(mac, Step::Refused { protocol, reason, message: message.as_str().into() });
             self.record_once(mac, Event::Refused { protocol, reason, message });
         }
     }

@@ -11,10 +11,11 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Method, Request, Uri};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::http::delivery::FollowedBody;
 use crate::http::handler::Handler;
 use crate::http::host_header::host_fault;
 use crate::http::limits::{HEAD_TIMEOUT, MAX_HEADER_FIELDS, Stop, stopped};
@@ -72,34 +73,39 @@ pub async fn serve<H: Handler>(
             if is_sent && !*is_stopping.borrow() {
                 continue;
             }
-            return None;
+            return finish(stream, output.followed).await;
         }
         let (request, length, is_last) = match parse_head(&input, H::is_fast) {
             RequestHead::Request(request, length, is_last) => (request, length, is_last),
             RequestHead::Unfinished if input.len() < MAX_FAST_HEAD_BYTES => {
-                let count = tokio::select! {
+                let (mut reader, writer) = stream.split();
+                let is_pending = output.followed.is_pending();
+                let read = tokio::select! {
                     biased;
-                    read = stream.read_buf(&mut input) => read.ok()?,
-                    () = stop.as_mut() => return None,
+                    read = reader.read_buf(&mut input) => read,
+                    () = output.followed.settled(writer.as_ref()), if is_pending => continue,
+                    () = stop.as_mut() => return finish(stream, output.followed).await,
                     () = alarm.as_mut() => {
                         if idle_since.elapsed() >= HEAD_TIMEOUT {
-                            return None;
+                            return finish(stream, output.followed).await;
                         }
                         alarm.as_mut().reset(idle_since + HEAD_TIMEOUT);
                         continue;
                     }
                 };
-                match count {
-                    0 => return None,
-                    _ => continue,
+                match read {
+                    Ok(0) | Err(_) => return finish(stream, output.followed).await,
+                    Ok(_) => continue,
                 }
             }
             RequestHead::Unfinished | RequestHead::Other => {
+                output.followed.begin(None);
                 return Some(UnansweredConnection { stream, read: input.into() });
             }
         };
         let began = Instant::now();
         let Some(reply) = handler.answer_machine(peer, recent, &request).await else {
+            output.followed.begin(None);
             return Some(UnansweredConnection { stream, read: input.into() });
         };
         let head = &input[..length];
@@ -109,13 +115,26 @@ pub async fn serve<H: Handler>(
         input.drain(..length);
         let is_head = *request.method() == Method::HEAD;
         let is_sent = is_sent(output.send(&mut stream, reply, is_head, is_last).await, peer);
+        if !is_sent {
+            output.followed.fail(&stream);
+        }
         if !is_sent || is_last || *is_stopping.borrow() {
             handler.record_duration(began.elapsed());
-            return None;
+            return finish(stream, output.followed).await;
         }
         idle_since = Instant::now();
         handler.record_duration(idle_since - began);
     }
+}
+
+/// Closes a connection once it is known whether its last body arrived, if it is followed.
+async fn finish(mut stream: TcpStream, mut followed: FollowedBody) -> Option<UnansweredConnection> {
+    if followed.is_pending() {
+        // The client sees the end of the response at once.
+        let _ = stream.shutdown().await;
+        followed.settled(&stream).await;
+    }
+    None
 }
 
 fn is_sent(sent: io::Result<()>, peer: Peer) -> bool {

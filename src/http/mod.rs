@@ -3,6 +3,7 @@
 
 pub mod conditional;
 pub mod connection_limits;
+pub mod delivery;
 pub mod fast_path;
 pub mod handler;
 pub mod host_header;

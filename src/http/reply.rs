@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::http::delivery::{Delivery, DeliveryState};
 use crate::iso::ReadAt;
 
 /// Maximum number of bytes of a medium that are read and sent at a time.
@@ -34,6 +35,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// Bytes of a medium. The fast path lets the kernel send them; hyper takes them in chunks.
     Medium(MediumRange),
+    /// The same, followed until the client has them.
+    Followed(MediumRange, Delivery),
     /// Chunks that come one after another.
     Stream(Pin<Box<dyn Stream<Item = Chunk> + Send>>),
 }
@@ -78,7 +81,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Whole(bytes) => bytes.fmt(out),
-            Self::Medium(range) => range.fmt(out),
+            Self::Medium(range) | Self::Followed(range, _) => range.fmt(out),
             Self::Stream(_) => out.write_str("stream"),
         }
     }
@@ -92,9 +95,13 @@ impl hyper::body::Body for Body {
         let body = self.get_mut();
         match body {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Medium(range) => {
-                let range = range.clone();
-                *body = chunks(range);
+            Self::Medium(_) | Self::Followed(..) => {
+                let begun = match std::mem::replace(body, Self::Whole(None)) {
+                    Self::Medium(range) => chunks(range, None),
+                    Self::Followed(range, delivery) => chunks(range, Some(delivery)),
+                    other => other,
+                };
+                *body = begun;
                 Pin::new(body).poll_frame(context)
             }
             Self::Stream(chunks) => chunks.as_mut().poll_next(context),
@@ -104,7 +111,7 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Medium(range) => range.count == 0,
+            Self::Medium(range) | Self::Followed(range, _) => range.count == 0,
             Self::Stream(_) => false,
         }
     }
@@ -112,7 +119,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Medium(range) => SizeHint::with_exact(range.count),
+            Self::Medium(range) | Self::Followed(range, _) => SizeHint::with_exact(range.count),
             Self::Stream(_) => SizeHint::default(),
         }
     }
@@ -148,15 +155,35 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     }
 }
 
-/// Makes a body of a medium's bytes; each chunk is read when it is sent.
-fn chunks(range: MediumRange) -> Body {
-    Body::stream(stream::try_unfold(range, |MediumRange { medium, start, count }| async move {
+/// Follows the bytes of a medium that a reply sends, if it sends any. `report` gets what becomes of them and how
+/// many the client has.
+pub fn follow(reply: Reply, report: impl Fn(DeliveryState, u64) + Send + Sync + 'static) -> Reply {
+    reply.map(|body| match body {
+        Body::Medium(range) if range.count > 0 => Body::Followed(range, Delivery::new(report)),
+        body => body,
+    })
+}
+
+/// Makes a body of a medium's bytes; each chunk is read when it is sent. The client has a followed body once its last
+/// chunk is passed on, give or take what the transport buffers.
+fn chunks(range: MediumRange, delivery: Option<Delivery>) -> Body {
+    let (whole, state) = (range.count, (range, delivery));
+    Body::stream(stream::try_unfold(state, move |(MediumRange { medium, start, count }, mut delivery)| async move {
         if count == 0 {
             return Ok(None);
         }
         let length = count.min(MAX_CHUNK_BYTES);
         let bytes = read(&medium, start, length).await.inspect_err(log_read_error)?;
-        Ok(Some((Frame::data(bytes), MediumRange { medium, start: start + length, count: count - length })))
+        let left = count - length;
+        if let Some(delivery) = &mut delivery {
+            delivery.advance(whole - left);
+        }
+        if left == 0
+            && let Some(delivery) = delivery.take()
+        {
+            delivery.complete(whole);
+        }
+        Ok(Some((Frame::data(bytes), (MediumRange { medium, start: start + length, count: left }, delivery))))
     }))
 }
 

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
+use crate::http::delivery::FollowedBody;
 use crate::http::reply::{self, Body, MediumRange, RepeatedContent, Reply};
 use crate::iso::{Extent, ImageFile};
 
@@ -29,6 +30,8 @@ pub struct ResponseWriter {
     bytes: Vec<u8>,
     /// Second of the last `Date` header, and its text.
     date: (i64, String),
+    /// The body that is sent, or was sent last.
+    pub followed: FollowedBody,
 }
 
 impl ResponseWriter {
@@ -38,11 +41,16 @@ impl ResponseWriter {
     /// The connection's error, the medium's read error, or a streamed body, which only hyper sends.
     pub async fn send(&mut self, stream: &mut TcpStream, reply: Reply, is_head: bool, is_last: bool) -> io::Result<()> {
         let (head, body) = reply.into_parts();
+        let (body, delivery) = match body {
+            Body::Followed(range, delivery) => (Body::Medium(range), Some(delivery)),
+            body => (body, None),
+        };
+        self.followed.begin(delivery);
         let length = match &body {
             Body::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             Body::Medium(range) => range.count,
             // What the fast path answers has a known length.
-            Body::Stream(_) => return Err(io::ErrorKind::Unsupported.into()),
+            Body::Followed(..) | Body::Stream(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         self.bytes.clear();
         self.write_head(&head, length, is_last)?;
@@ -58,7 +66,7 @@ impl ResponseWriter {
                 self.send_more(stream).await?;
                 stream.write_all(&bytes).await
             }
-            Body::Stream(_) => Ok(()),
+            Body::Followed(..) | Body::Stream(_) => Ok(()),
         }
     }
 
@@ -69,6 +77,7 @@ impl ResponseWriter {
     pub async fn send_repeated(&mut self, stream: &mut TcpStream, content: RepeatedContent) -> io::Result<()> {
         // A client that pipelines its requests leaves the others their turn.
         tokio::task::coop::consume_budget().await;
+        self.followed.begin(None);
         let RepeatedContent { tag, whole, media_type, is_part, range } = content;
         let (start, count) = (range.start, range.count);
         self.bytes.clear();
@@ -97,7 +106,7 @@ impl ResponseWriter {
                 SockRef::from(&*stream).set_tcp_cork(true)?;
             }
             self.send_more(stream).await?;
-            send_long(stream, range).await?;
+            send_long(stream, range, &mut self.followed).await?;
             if is_corked {
                 SockRef::from(&*stream).set_tcp_cork(false)?;
             }
@@ -110,7 +119,9 @@ impl ResponseWriter {
             let bytes = reply::read(&medium, start, count).await.inspect_err(reply::log_read_error)?;
             self.bytes[place..].copy_from_slice(&bytes);
         }
-        stream.write_all(&self.bytes).await
+        stream.write_all(&self.bytes).await?;
+        self.followed.add(stream, count);
+        Ok(())
     }
 
     fn write_head(&mut self, head: &hyper::http::response::Parts, length: u64, is_last: bool) -> io::Result<()> {
@@ -166,7 +177,7 @@ fn write_name(out: &mut Vec<u8>, name: &HeaderName) {
 }
 
 /// Sends a medium's bytes: by the kernel those that are in a file and in its cache; the others are read here.
-async fn send_long(stream: &mut TcpStream, range: MediumRange) -> io::Result<()> {
+async fn send_long(stream: &mut TcpStream, range: MediumRange, followed: &mut FollowedBody) -> io::Result<()> {
     let MediumRange { medium, mut start, mut count } = range;
     // End of the bytes that were found in the cache: the rest of a short `sendfile` is not looked up again.
     let mut found = start;
@@ -187,6 +198,7 @@ async fn send_long(stream: &mut TcpStream, range: MediumRange) -> io::Result<()>
             }
         };
         (start, count, turn) = (start + sent, count - sent, turn + sent);
+        followed.add(stream, sent);
         if turn >= MAX_BYTES_BEFORE_YIELD && count > 0 {
             turn = 0;
             tokio::task::yield_now().await;

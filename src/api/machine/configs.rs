@@ -299,7 +299,7 @@ fn authenticate_machine(
             if let Some(mac) = named.or(refusal.mac) {
                 gate.trace_refused_config(mac, refusal.reason, peer.address, named.is_some());
                 let (reason, message) = (refusal.reason, refusal.reason.sentence().into());
-                gate.trace(mac, Step::Refused { reason, message });
+                gate.trace(mac, Step::Refused { protocol: Protocol::Http, reason, message });
             }
             Err(refused_machine(shared, peer, refusal).into())
         }

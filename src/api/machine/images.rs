@@ -6,10 +6,11 @@ use std::time::Instant;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, RANGE, RETRY_AFTER};
 
+use crate::api::machine::downloads;
 use crate::api::machine::query::Query;
 use crate::api::machine::recent::{RecentKey, RecentView};
 use crate::api::state::Shared;
-use crate::boot::diagnosis::Step;
+use crate::boot::diagnosis::{DownloadKind, Step};
 use crate::boot::{Facts, Reason, Stage};
 use crate::event::{DeliveryChannel, Protocol};
 use crate::fleet::{Host, Image, Key, Kind, Mac, Name, Object};
@@ -52,23 +53,37 @@ pub async fn image_again(
             Err(reply) => return reply,
         },
     };
-    answer_read(shared, peer, view, headers, is_head)
+    answer_read(shared, peer, (path, view), headers, is_head)
 }
 
 /// Answers with a view, and records that the machine at the client's address reads it, or asks for a range that means
 /// nothing.
-fn answer_read(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap, is_head: bool) -> Reply {
+fn answer_read(
+    shared: &Shared,
+    peer: &Peer,
+    (path, view): (&str, ImageView),
+    headers: &HeaderMap,
+    is_head: bool,
+) -> Reply {
     shared.gate.counters.count_answered(Protocol::Http);
     let (tag, whole) = (view.tag, view.medium.len());
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
     let is_read = !is_head || range.is_some_and(is_malformed);
-    if let Some(address) = peer.address.filter(|_| is_read) {
-        let step = match (range.filter(|range| is_malformed(range)), requested(range, whole)) {
-            (Some(range), _) => Step::BadRange { range: range.chars().take(64).collect::<String>().into() },
-            (None, RequestedRange::Part { count, .. }) => Step::Read { octets: count, is_over: false },
-            (None, _) => Step::Read { octets: whole, is_over: false },
-        };
-        shared.gate.trace_at_address(address, step);
+    let reader = peer.address.filter(|_| is_read).and_then(|address| shared.gate.owner_of(address).ok().flatten());
+    if let Some(mac) = reader {
+        match (range.filter(|range| is_malformed(range)), requested(range, whole)) {
+            (Some(range), _) => {
+                shared.gate.trace(mac, Step::BadRange { range: range.chars().take(64).collect::<String>().into() });
+            }
+            (None, RequestedRange::Part { count, .. }) => {
+                shared.gate.trace(mac, Step::Read { octets: count, is_over: false });
+            }
+            (None, RequestedRange::Whole | RequestedRange::Unsatisfiable) => {
+                let reply = conditional::answer(view.medium, &tag, headers, is_head);
+                let file = path.rsplit('/').next().unwrap_or(path);
+                return downloads::follow(shared, mac, (file, DownloadKind::Image), headers, reply);
+            }
+        }
     }
     conditional::answer(view.medium, &tag, headers, is_head)
 }
@@ -124,17 +139,23 @@ pub async fn image(
     is_head: bool,
 ) -> Reply {
     match find(shared, peer, path, query).await {
-        Ok(view) => send(shared, peer, view, headers, is_head).await,
+        Ok(view) => send(shared, peer, (path, view), headers, is_head).await,
         Err(reply) => reply,
     }
 }
 
 /// Answers with a view, once the release of the config in it is recorded. A HEAD releases nothing.
-async fn send(shared: &Shared, peer: &Peer, view: ImageView, headers: &HeaderMap, is_head: bool) -> Reply {
+async fn send(
+    shared: &Shared,
+    peer: &Peer,
+    (path, view): (&str, ImageView),
+    headers: &HeaderMap,
+    is_head: bool,
+) -> Reply {
     if !is_head && let Err(reply) = release(shared, peer, &view).await {
         return reply;
     }
-    answer_read(shared, peer, view, headers, is_head)
+    answer_read(shared, peer, (path, view), headers, is_head)
 }
 
 /// Records durably that a machine gets its config with its image, if the image contains it.
@@ -220,7 +241,7 @@ pub async fn leased(
         Err(reason) => Ok(Err(MediaError::Reason(reason))),
     };
     match found {
-        Ok(Ok(view)) => send(shared, peer, view, headers, is_head).await,
+        Ok(Ok(view)) => send(shared, peer, (file, view), headers, is_head).await,
         Ok(Err(MediaError::Reason(reason))) => {
             shared.gate.counters.count_refused(Protocol::Http, reason, peer.address);
             text(StatusCode::FORBIDDEN, format!("{reason}\n"))

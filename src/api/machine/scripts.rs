@@ -8,10 +8,10 @@ use std::time::Instant;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::api::machine::images;
 use crate::api::machine::query::Query;
+use crate::api::machine::{downloads, images};
 use crate::api::state::Shared;
-use crate::boot::diagnosis::Step;
+use crate::boot::diagnosis::{DownloadKind, Step};
 use crate::boot::{DropReason, Facts, Firmware, Reason, ScriptFormat, Stage, Verdict};
 use crate::event::Protocol;
 use crate::fleet::{Mac, Name};
@@ -126,8 +126,12 @@ pub async fn boot_file(
     let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, is_head).await;
     if reply.status().is_success() {
         let size = reply.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let (file, size) = (program.as_str().into(), size.unwrap_or_default());
-        shared.gate.trace(mac, Step::ProgramRequested { file, is_head, size });
+        if is_head {
+            let (file, size) = (program.as_str().into(), size.unwrap_or_default());
+            shared.gate.trace(mac, Step::HeadRequested { file, size });
+        } else {
+            return downloads::follow(shared, mac, (&program, DownloadKind::Program), headers, reply);
+        }
     }
     if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.has_program(&program) {
         let missing = format!("no boot program {program} in firmware_dir: run firmware/stage");

@@ -1,10 +1,9 @@
 //! What was seen of a machine's boots, in order and joined where it repeats.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use crate::boot::{BootProtocol, DropReason, Reason};
+use crate::boot::{BootProtocol, DropReason, Protocol, Reason};
 use crate::fleet::{Architecture, Mac, Name};
 
 /// Time since the server started; no step of the wall clock changes it.
@@ -73,6 +72,45 @@ pub enum TransferOutcome {
     Slow,
     /// The file could not be sent to the end by this server.
     Failed,
+}
+
+/// What a machine loads over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownloadKind {
+    /// A boot program.
+    Program,
+    /// Its image, or a file in it: a kernel, an initrd.
+    Image,
+}
+
+/// The end of a download over HTTP, or its present state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownloadOutcome {
+    /// It goes on.
+    UnderWay,
+    /// The machine has every octet.
+    Complete,
+    /// The machine ended the connection before.
+    Aborted,
+    /// The connection ended before, after the machine had acknowledged nothing for a while.
+    Silent,
+}
+
+/// A download over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// The file.
+    pub file: Box<str>,
+    /// What it is.
+    pub kind: DownloadKind,
+    /// How it ended, if it has.
+    pub outcome: DownloadOutcome,
+    /// Octets that the machine acknowledged.
+    pub octets: u64,
+    /// Octets that it asked for.
+    pub size: u64,
+    /// The program that asked (`User-Agent`); empty if it does not say that.
+    pub agent: Box<str>,
 }
 
 /// What a TFTP client and this server agreed on.
@@ -150,6 +188,8 @@ pub enum Step {
     RequestV6,
     /// A request was refused.
     Refused {
+        /// The protocol of the request.
+        protocol: Protocol,
         /// The reason.
         reason: Reason,
         /// The sentence for people.
@@ -189,15 +229,15 @@ pub enum Step {
         /// The address.
         address: Ipv4Addr,
     },
-    /// The machine asked for its boot program over HTTP.
-    ProgramRequested {
+    /// The machine asked for the size of its boot program over HTTP.
+    HeadRequested {
         /// The file.
         file: Box<str>,
-        /// Whether it asked for the head only.
-        is_head: bool,
         /// Size of the file, in octets.
         size: u64,
     },
+    /// The machine loads a whole file over HTTP. `last` is the time of the last acknowledgement.
+    Download(Box<Download>),
     /// A boot script was served.
     Script {
         /// What the script does.
@@ -302,243 +342,4 @@ pub enum ElsewhereRequest {
     Login,
     /// The config.
     Config,
-}
-
-/// The steps of one machine, oldest first. Bounded: the oldest step gives way to a new one.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct BootTrace(VecDeque<Evidence>);
-
-impl BootTrace {
-    /// Maximum number of steps of one machine: three to four boots.
-    pub const MAX_STEPS: usize = 64;
-    /// Number of the newest steps that a repeated step is looked for in.
-    const JOIN_WINDOW: usize = 6;
-    /// Pause after which a request that begins no boot by itself is not a repetition: the machine was started again.
-    const JOIN_PAUSE: Duration = Duration::from_secs(120);
-
-    /// Returns the steps, by the time of their first occurrence.
-    pub fn steps(&self) -> Vec<Evidence> {
-        self.0.iter().cloned().collect()
-    }
-
-    /// Returns the time of the last step.
-    pub fn last(&self) -> Option<Uptime> {
-        self.0.iter().map(|evidence| evidence.last).max()
-    }
-
-    /// Records our offer of a boot file.
-    pub fn record_offer(&mut self, file: &str, has_address: bool, delay: Option<Duration>, now: Uptime) {
-        let is_same = |known: &Evidence| matches!(&known.step, Step::Offered { file: known, .. } if **known == *file);
-        match self.recent(is_same, Evidence::is_discover) {
-            Some(known) => {
-                (known.last, known.count) = (now, known.count.saturating_add(1));
-                if let Step::Offered { delay: longest, .. } = &mut known.step {
-                    *longest = (*longest).max(delay);
-                }
-            }
-            None => self.push(Step::Offered { file: file.into(), has_address, delay }, now),
-        }
-    }
-
-    /// Records a step. A repetition of a recent one is joined to it.
-    pub fn record(&mut self, step: Step, now: Uptime) {
-        let is_same = |known: &Evidence| {
-            let is_in_time = !step.precedes_boot() || now.saturating_sub(known.last) < Self::JOIN_PAUSE;
-            is_in_time && known.step.is_repeated_by(&step)
-        };
-        // The reads of a session are no repetition of those of the session before.
-        let is_read = matches!(step, Step::Read { .. });
-        let ends = |known: &Evidence| known.is_discover() || (is_read && matches!(known.step, Step::Login { .. }));
-        match self.recent(is_same, ends) {
-            Some(known) => {
-                if !known.step.is_end_of(&step) {
-                    known.last = now;
-                }
-                known.count = known.count.saturating_add(1);
-                known.step.take_progress_of(step);
-            }
-            None => self.push(step, now),
-        }
-    }
-
-    /// Returns the newest step that a test admits, among the last few and not before one that ends the search: a new boot
-    /// is no repetition of steps of the boot before.
-    fn recent(&mut self, test: impl Fn(&Evidence) -> bool, ends: impl Fn(&Evidence) -> bool) -> Option<&mut Evidence> {
-        for evidence in self.0.iter_mut().rev().take(Self::JOIN_WINDOW) {
-            if test(evidence) {
-                return Some(evidence);
-            }
-            if ends(evidence) {
-                return None;
-            }
-        }
-        None
-    }
-
-    fn push(&mut self, step: Step, now: Uptime) {
-        if self.0.len() == Self::MAX_STEPS {
-            // Boots go as a whole. The only one keeps its first step, which tells when it began.
-            match self.second_boot() {
-                Some(begin) => drop(self.0.drain(..begin)),
-                None => drop(self.0.remove(1)),
-            }
-        }
-        self.0.push_back(Evidence { first: now, last: now, count: 1, step });
-    }
-
-    /// Returns the place at which the second boot begins.
-    fn second_boot(&self) -> Option<usize> {
-        let (mut has_begun, mut has_script) = (false, false);
-        self.0.iter().position(|evidence| match evidence.step {
-            Step::PoweredOn => has_begun,
-            Step::Discover { client: DhcpClient::Firmware(..), .. } => std::mem::replace(&mut has_begun, true),
-            Step::Discover { client: DhcpClient::Ipxe, .. } => {
-                has_begun = true;
-                has_script
-            }
-            Step::Script { .. } => {
-                has_script = true;
-                false
-            }
-            _ => false,
-        })
-    }
-}
-
-impl Evidence {
-    /// Returns whether this is a DISCOVER of a boot program.
-    fn is_discover(&self) -> bool {
-        matches!(self.step, Step::Discover { client: DhcpClient::Firmware(..) | DhcpClient::Ipxe, .. })
-    }
-}
-
-impl Step {
-    /// Returns whether the step may come before a boot, and may repeat at the next one.
-    fn precedes_boot(&self) -> bool {
-        matches!(self, Self::SolicitV6 | Self::RequestV6 | Self::OtherInterface { .. })
-    }
-
-    /// Returns whether another step is the end of these reads, and no read.
-    fn is_end_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Read { octets, .. }, Self::Read { octets: whole, is_over: true }) => octets == whole,
-            _ => false,
-        }
-    }
-
-    fn is_repeated_by(&self, other: &Self) -> bool {
-        match (self, other) {
-            // A running system asks with another number each time.
-            (Self::Discover { client: DhcpClient::System, .. }, Self::Discover { client: DhcpClient::System, .. }) => {
-                true
-            }
-            (Self::Discover { xid, client, .. }, Self::Discover { xid: again, client: by, .. }) => {
-                xid == again && client == by
-            }
-            (Self::Transfer { file, outcome, .. }, Self::Transfer { file: again, outcome: ended, .. }) => {
-                file == again && outcome == ended && *outcome == TransferOutcome::Silent
-            }
-            (Self::Read { is_over: false, .. }, Self::Read { .. }) => true,
-            (Self::Unreachable { from_port, .. }, Self::Unreachable { from_port: again, .. }) => {
-                from_port == again || from_port.min(again) >= &1024
-            }
-            (Self::OtherInterface { .. }, Self::OtherInterface { .. }) => true,
-            _ => self == other && !matches!(self, Self::Transfer { .. } | Self::Login { .. }),
-        }
-    }
-
-    /// Takes over how far a repeated step has come.
-    fn take_progress_of(&mut self, again: Self) {
-        if matches!(self, Self::Read { .. } | Self::Transfer { .. }) {
-            *self = again;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn discover(xid: u32) -> Step {
-        let client = DhcpClient::Firmware(BootProtocol::Pxe, Architecture(7));
-        Step::Discover { xid, secs: 0, client, relay: None, is_broadcast: true }
-    }
-
-    fn offered() -> Step {
-        Step::Offered { file: "a".into(), has_address: false, delay: None }
-    }
-
-    #[test]
-    fn a_retry_is_joined_and_a_new_boot_is_not() {
-        let mut trace = BootTrace::default();
-        for (second, step) in [(0, discover(1)), (0, offered()), (4, discover(1)), (4, offered()), (9, discover(2))] {
-            trace.record(step, Uptime::from_secs(second));
-        }
-        trace.record(offered(), Uptime::from_secs(9));
-        let counts: Vec<_> = trace.steps().iter().map(|evidence| (evidence.first.as_secs(), evidence.count)).collect();
-        assert_eq!(counts, [(0, 2), (0, 2), (9, 1), (9, 1)]);
-        assert_eq!(trace.last(), Some(Uptime::from_secs(9)));
-    }
-
-    #[test]
-    fn the_oldest_steps_give_way() {
-        let mut trace = BootTrace::default();
-        (0..100).for_each(|xid| trace.record(discover(xid), Uptime::from_secs(u64::from(xid))));
-        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS);
-        assert_eq!(trace.steps()[0].first, Uptime::from_secs(36));
-    }
-
-    #[test]
-    fn a_boot_goes_as_a_whole_and_the_only_one_keeps_its_beginning() {
-        let mut trace = BootTrace::default();
-        let file = |port| Step::FileRequested { file: "a".into(), port };
-        trace.record(discover(1), Uptime::ZERO);
-        (0..70).for_each(|port| trace.record(file(port), Uptime::from_secs(1 + u64::from(port))));
-        assert_eq!(trace.steps().len(), BootTrace::MAX_STEPS);
-        assert_eq!(trace.steps()[0].step, discover(1));
-        trace.record(discover(2), Uptime::from_secs(100));
-        (0..9).for_each(|port| trace.record(file(port), Uptime::from_secs(101)));
-        assert_eq!(trace.steps()[0].step, discover(2), "the boot before is gone");
-        assert_eq!(trace.steps().len(), 10);
-    }
-
-    #[test]
-    fn what_comes_before_a_boot_is_joined_for_a_while() {
-        let mut trace = BootTrace::default();
-        for second in [0, 1, 100, 221] {
-            trace.record(Step::SolicitV6, Uptime::from_secs(second));
-        }
-        let counts: Vec<_> = trace.steps().iter().map(|evidence| (evidence.first.as_secs(), evidence.count)).collect();
-        assert_eq!(counts, [(0, 3), (221, 1)]);
-    }
-
-    #[test]
-    fn reads_are_one_step_that_grows() {
-        let mut trace = BootTrace::default();
-        for (octets, is_over) in [(10, false), (20, false), (30, true), (5, false)] {
-            trace.record(Step::Read { octets, is_over }, Uptime::from_secs(octets));
-        }
-        let steps: Vec<_> = trace.steps().iter().map(|evidence| evidence.step.clone()).collect();
-        assert_eq!(steps, [Step::Read { octets: 30, is_over: true }, Step::Read { octets: 5, is_over: false }]);
-    }
-
-    #[test]
-    fn the_end_of_a_session_is_no_read_and_the_next_session_reads_by_itself() {
-        let mut trace = BootTrace::default();
-        let read = |octets, is_over| Step::Read { octets, is_over };
-        let login = || Step::Login { image: "live".parse().unwrap() };
-        for (second, step) in [
-            (0, login()),
-            (1, read(10, false)),
-            (2, read(20, false)),
-            (60, read(20, true)),
-            (61, login()),
-            (62, read(5, false)),
-        ] {
-            trace.record(step, Uptime::from_secs(second));
-        }
-        let reads = trace.steps();
-        assert_eq!((reads[1].last.as_secs(), &reads[1].step), (2, &read(20, true)));
-        assert_eq!((reads[3].last.as_secs(), &reads[3].step), (62, &read(5, false)));
-    }
 }

@@ -6,7 +6,7 @@ use crate::boot::Reason;
 use crate::fleet::{BootRisk, BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
+use super::evidence::{DhcpClient, DownloadKind, ElsewhereRequest, ScriptStep, Step};
 use super::ipxe_error::IpxeError;
 use super::scene::{Boot, Progress, Scene};
 use super::text::{seconds, size};
@@ -16,7 +16,7 @@ const IMAGE: BootStage = BootStage::Image;
 /// Octets that a loader reads to find out that there is nothing to boot: descriptors and boot catalogues.
 const CATALOGUE_OCTETS: u64 = 128 << 10;
 /// Octets beyond which a kernel was loaded.
-const KERNEL_OCTETS: u64 = 1_000_000;
+pub const KERNEL_OCTETS: u64 = 1_000_000;
 /// Time after which a kernel that runs has asked for something.
 pub const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time in which a machine that has its script attaches its image.
@@ -144,6 +144,19 @@ pub fn script_failed(scene: &Scene<'_>) -> Option<Finding> {
             loader_remedy(scene),
         );
     }
+    if IpxeError::is_out_of_memory(*errno) {
+        let loaded = boot.downloads(DownloadKind::Image).next_back();
+        let what = loaded.map_or_else(|| image_name(scene), |(_, download)| download.file.to_string());
+        let whole = loaded.map_or_else(String::new, |(_, download)| format!(" ({})", size(download.size)));
+        return Finding::new(
+            (IMAGE, StallReason::MemoryTooSmall),
+            Certainty::Certain,
+            format!(
+                "It has not enough memory for {what}{whole}: its script reports that {command} failed ({errno:#010x})"
+            ),
+            remedy,
+        );
+    }
     Finding::new(
         (IMAGE, StallReason::ScriptFailed),
         Certainty::Certain,
@@ -241,7 +254,7 @@ pub fn kernel_silent(scene: &Scene<'_>) -> Option<Finding> {
 
 /// The image cannot be served.
 pub fn image_unavailable(scene: &Scene<'_>) -> Option<Finding> {
-    let (_, _, message) = scene.refusal(Progress::Image, &[Reason::ImageUnavailable])?;
+    let message = scene.refusal(Progress::Image, &[Reason::ImageUnavailable])?.message;
     let image =
         scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
     Finding::new(

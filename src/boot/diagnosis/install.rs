@@ -270,7 +270,7 @@ pub fn installed_system_waits(scene: &Scene<'_>) -> Option<Finding> {
         Reason::NoConfig,
         Reason::NotAssigned,
     ];
-    let (evidence, ..) = scene.refusal(Progress::Done, REASONS)?;
+    let evidence = scene.refusal(Progress::Done, REASONS)?.evidence;
     if evidence.count < WAITING_REQUESTS || evidence.last.saturating_sub(evidence.first) < WAITING_TIME {
         return None;
     }

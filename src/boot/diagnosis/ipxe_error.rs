@@ -14,6 +14,11 @@ const fn error(meaning: &'static str, remedy: &'static str) -> IpxeError {
 }
 
 impl IpxeError {
+    /// Returns whether a number says that memory is missing: ENOBUFS, ENOMEM or ENOSPC.
+    pub fn is_out_of_memory(errno: u32) -> bool {
+        matches!(errno >> 24 & 0x7f, 0x2a | 0x31 | 0x34)
+    }
+
     /// Returns the words for a number. Bits 24 to 30 are the POSIX error, by iPXE's own numbers: the names of POSIX in
     /// alphabetical order, from EACCES = 2 (`include/errno.h` of iPXE). The other bits tell the place in its source.
     pub fn of(errno: u32) -> Self {

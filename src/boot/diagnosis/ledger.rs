@@ -16,7 +16,9 @@ use std::time::Duration;
 use crate::boot::Reason;
 use crate::fleet::{BootMode, Host};
 
-use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+use super::evidence::{
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime,
+};
 use super::scene::{Boot, Progress, divide};
 
 pub use next_step::NextStep;
@@ -159,7 +161,7 @@ impl<'a> Path<'a> {
         let (begin, until) = (self.begins[loader].0, self.begins.get(loader + 1).map(|(at, _)| *at));
         let is_loading = |evidence: &&Evidence| {
             let is_in = evidence.last >= begin && until.is_none_or(|until| evidence.first <= until);
-            is_in && matches!(evidence.step, Step::Read { .. })
+            is_in && octets(&evidence.step) > 0
         };
         let reads: Vec<_> = self.boot.steps.iter().filter(is_loading).collect();
         let octets: u64 = reads.iter().map(|evidence| octets(&evidence.step)).sum();
@@ -237,10 +239,15 @@ impl<'a> Path<'a> {
     }
 }
 
-/// Returns what a step says of the machine from then on. A script that is served was asked for.
+/// Returns what a step says of the machine from then on. A script that is served was asked for, and a program that was
+/// loaded over HTTP starts.
 fn marks(boot: &Boot<'_>, evidence: &Evidence) -> impl Iterator<Item = (Uptime, LedgerStage)> {
     let asked = matches!(evidence.step, Step::Script { .. }).then_some((evidence.first, LedgerStage::Script));
-    asked.into_iter().chain(mark(boot, evidence))
+    let is_program =
+        |download: &Download| (download.kind, download.outcome) == (DownloadKind::Program, DownloadOutcome::Complete);
+    let loaded = matches!(&evidence.step, Step::Download(download) if is_program(download));
+    let starts = loaded.then_some((evidence.last, LedgerStage::ProgramStart));
+    asked.into_iter().chain(mark(boot, evidence)).chain(starts)
 }
 
 /// Returns the stage that begins with a step.
@@ -263,7 +270,8 @@ fn mark(boot: &Boot<'_>, evidence: &Evidence) -> Option<(Uptime, LedgerStage)> {
         Step::ProxyRequest { .. } => LedgerStage::Dhcp,
         Step::FileRequested { file, .. } if Progress::is_script(file) => LedgerStage::Script,
         Step::Transfer { file, .. } if Progress::is_script(file) => return None,
-        Step::FileRequested { .. } | Step::ProgramRequested { .. } => LedgerStage::Program,
+        Step::FileRequested { .. } | Step::HeadRequested { .. } => LedgerStage::Program,
+        Step::Download(download) if download.kind == DownloadKind::Program => LedgerStage::Program,
         Step::Transfer { outcome: TransferOutcome::Complete, .. } => LedgerStage::ProgramStart,
         Step::Script { action } => match action {
             ScriptStep::Attach | ScriptStep::Load => LedgerStage::Loader,
@@ -271,7 +279,7 @@ fn mark(boot: &Boot<'_>, evidence: &Evidence) -> Option<(Uptime, LedgerStage)> {
             ScriptStep::Wait => LedgerStage::Wait,
         },
         Step::Refused { .. } => return left_to_disk(boot).map(|at| (at, LedgerStage::System)),
-        Step::Login { .. } | Step::Read { .. } => LedgerStage::Loader,
+        Step::Login { .. } | Step::Read { .. } | Step::Download(_) => LedgerStage::Loader,
         _ => return None,
     };
     Some((evidence.first, stage))
@@ -279,8 +287,12 @@ fn mark(boot: &Boot<'_>, evidence: &Evidence) -> Option<(Uptime, LedgerStage)> {
 
 /// Returns when the firmware last asked for a program that it is not given, so that it boots its disk.
 fn left_to_disk(boot: &Boot<'_>) -> Option<Uptime> {
-    let goes_on =
-        |step: &Step| matches!(step, Step::Script { .. } | Step::FileRequested { .. } | Step::ProgramRequested { .. });
+    let goes_on = |step: &Step| {
+        matches!(
+            step,
+            Step::Script { .. } | Step::FileRequested { .. } | Step::HeadRequested { .. } | Step::Download(_)
+        )
+    };
     let is_left = |step: &Step| matches!(step, Step::Refused { reason, .. } if DISK_REASONS.contains(reason));
     boot.find(is_left).filter(|_| !boot.has(goes_on)).map(|evidence| evidence.last)
 }
@@ -299,7 +311,7 @@ fn first_sign(boot: &Boot<'_>) -> Option<Uptime> {
             // The kernel attaches the image again. Firmware does so too, after it has read the boot catalogue.
             Step::Login { .. } if read >= KERNEL_OCTETS => return Some(evidence.first),
             Step::Script { .. } => read = 0,
-            Step::Read { octets, .. } => read += octets,
+            Step::Read { .. } | Step::Download(_) => read += octets(&evidence.step),
             // A config that is embedded in the image may have been read by the loader: any other sign says more.
             Step::ConfigServed { .. } => config = config.or(Some(evidence.first)),
             _ => {}
@@ -320,6 +332,7 @@ fn first_discover(boot: &Boot<'_>) -> Option<(Uptime, u16)> {
 fn octets(step: &Step) -> u64 {
     match step {
         Step::Read { octets, .. } => *octets,
+        Step::Download(download) if download.kind == DownloadKind::Image => download.octets,
         _ => 0,
     }
 }

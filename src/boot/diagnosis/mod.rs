@@ -3,6 +3,8 @@
 //! A diagnosis uses the clocks of the firmware: a step that is due and does not come says more than a time limit. It is
 //! taken back when the machine goes on, since it is made again from all that was seen.
 
+mod boot_trace;
+mod download;
 mod evidence;
 mod image;
 mod install;
@@ -22,9 +24,10 @@ use ipnet::Ipv4Net;
 
 use crate::fleet::{BootStage, Certainty, Host, StallReason};
 
+pub use boot_trace::BootTrace;
 pub use evidence::{
-    BootTrace, DhcpClient, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step, TransferOutcome, TransferPace,
-    Uptime,
+    DhcpClient, Download, DownloadKind, DownloadOutcome, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step,
+    TransferOutcome, TransferPace, Uptime,
 };
 pub use scene::Progress;
 pub use text::describe;
@@ -140,6 +143,8 @@ const RULES: &[Rule] = &[
     image::nothing_to_boot,
     image::medium_not_found,
     image::kernel_silent,
+    download::loaded_kernel_silent,
+    download::image_download_ended,
     image::image_unavailable,
     image::login_not_attempted,
     program::ipxe_other_interface,
@@ -154,6 +159,7 @@ const RULES: &[Rule] = &[
     program::tftp_port_unreachable,
     program::tftp_replies_lost,
     program::transfer_ended,
+    download::program_download_ended,
     program::program_not_fetched,
     network::second_interface,
     network::proxy_unanswered,

@@ -7,7 +7,7 @@ use crate::boot::{BootProtocol, Reason};
 use crate::fleet::{BootStage, Certainty, Mac, Phase, StallReason};
 
 use super::evidence::{DhcpClient, Evidence, OtherOffer, Step};
-use super::scene::{Boot, Progress, Scene};
+use super::scene::{Boot, Progress, Refusal, Scene};
 use super::text::{plural, seconds};
 use super::{Finding, Segment};
 
@@ -89,7 +89,8 @@ fn us(segment: &Segment) -> String {
 pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
     const REASONS: &[Reason] =
         &[Reason::Held, Reason::UnknownHostIgnored, Reason::NoBootProgram, Reason::EnrolmentLimit];
-    let (evidence, reason, _) = scene.refusal(Progress::ProgramRequest, REASONS)?;
+    let Refusal { evidence, protocol, reason, .. } = scene.refusal(Progress::ProgramRequest, REASONS)?;
+    let over = protocol.name();
     let times = discover(&scene.boot()).map_or_else(|| asked(evidence), |discover| asked(discover.evidence));
     let is_held = scene.is_in(Phase::Held);
     match reason {
@@ -99,7 +100,7 @@ pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
         Reason::Held => Finding::new(
             (DHCP, StallReason::Held),
             Certainty::Certain,
-            format!("It asks to boot ({times}) and is held"),
+            format!("It asks to boot over {over} ({times}) and is held"),
             "assign an image or localboot to the host",
         ),
         Reason::NoBootProgram => {
@@ -121,7 +122,7 @@ pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
         Reason::UnknownHostIgnored | Reason::EnrolmentLimit => Finding::new(
             (DHCP, StallReason::HostIgnored),
             Certainty::Certain,
-            format!("It asks to boot ({times}) and gets no answer: {reason}"),
+            format!("It asks to boot over {over} ({times}) and gets no answer: {reason}"),
             "declare the host, or change the rule for unknown machines",
         ),
         _ => None,

@@ -6,8 +6,8 @@ use crate::boot::Reason;
 use crate::fleet::{Architecture, BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
-use super::scene::{Boot, Progress, SCRIPTS, Scene};
+use super::evidence::{DhcpClient, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+use super::scene::{Boot, Progress, Refusal, SCRIPTS, Scene};
 use super::text::{plural, seconds, size};
 
 const PROGRAM: BootStage = BootStage::Program;
@@ -64,7 +64,9 @@ fn loaded_program<'a>(boot: &Boot<'a>) -> Option<(&'a str, Uptime)> {
     }
     boot.find_map(|evidence| match &evidence.step {
         Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => Some((&**file, evidence.last)),
-        Step::ProgramRequested { file, is_head: false, .. } => Some((&**file, evidence.last)),
+        Step::Download(download) if download.outcome == DownloadOutcome::Complete => {
+            Some((&*download.file, evidence.last))
+        }
         _ => None,
     })
 }
@@ -150,11 +152,12 @@ pub fn program_silent(scene: &Scene<'_>) -> Option<Finding> {
 /// Firmware with HTTP Boot looked at the file and left it.
 pub fn http_boot_left(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
-    if scene.reached() != Progress::ProgramRequest {
+    let is_loaded = boot.downloads(DownloadKind::Program).next().is_some();
+    if scene.reached() != Progress::ProgramRequest || is_loaded {
         return None;
     }
     let (evidence, file, whole) = boot.find_map(|evidence| match &evidence.step {
-        Step::ProgramRequested { file, is_head: true, size } => Some((evidence, file, *size)),
+        Step::HeadRequested { file, size } => Some((evidence, file, *size)),
         _ => None,
     })?;
     if !scene.has_passed(evidence.last, PROBE_TIMEOUT) {
@@ -173,12 +176,12 @@ pub fn http_boot_left(scene: &Scene<'_>) -> Option<Finding> {
 
 /// The boot program is not in the firmware directory.
 pub fn program_missing(scene: &Scene<'_>) -> Option<Finding> {
-    let (_, _, message) = scene.refusal(Progress::Program, &[Reason::FileNotFound])?;
+    let Refusal { protocol, message, .. } = scene.refusal(Progress::Program, &[Reason::FileNotFound])?;
     (scene.reached() < Progress::Program).then_some(())?;
     Finding::new(
         (PROGRAM, StallReason::ProgramMissing),
         Certainty::Certain,
-        format!("It asked for a file that does not exist: {message}"),
+        format!("It asked over {} for a file that does not exist: {message}", protocol.name()),
         "run firmware/stage, or set another program in [programs]",
     )
 }

@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::boot::Reason;
+use crate::boot::{Protocol, Reason};
 use crate::fleet::{BootMode, BootRisk, Host, Phase};
 
 use super::Segment;
-use super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+use super::evidence::{
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime,
+};
 
 /// How far a boot has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,8 +76,12 @@ impl Progress {
                 }
             }
             Step::Transfer { .. } => Self::ProgramRequest,
-            Step::ProgramRequested { is_head: true, .. } => Self::ProgramRequest,
-            Step::ProgramRequested { is_head: false, .. } => Self::Program,
+            Step::HeadRequested { .. } => Self::ProgramRequest,
+            Step::Download(download) => match (download.kind, download.outcome) {
+                (DownloadKind::Program, DownloadOutcome::Complete) => Self::Program,
+                (DownloadKind::Program, _) => Self::ProgramRequest,
+                (DownloadKind::Image, _) => Self::Image,
+            },
             Step::Script { .. } => Self::Script,
             Step::Login { .. } | Step::Read { .. } => Self::Image,
             Step::ConfigServed { .. } | Step::InstallerActive => Self::System,
@@ -129,6 +135,14 @@ impl<'a> Boot<'a> {
     /// Returns what a function finds in the newest step that it finds something in.
     pub fn find_map<T>(&self, mut find: impl FnMut(&'a Evidence) -> Option<T>) -> Option<T> {
         self.steps.iter().rev().find_map(&mut find)
+    }
+
+    /// Returns the downloads of a kind, oldest first.
+    pub fn downloads(&self, kind: DownloadKind) -> impl DoubleEndedIterator<Item = (&'a Evidence, &'a Download)> {
+        self.steps.iter().filter_map(move |evidence| match &evidence.step {
+            Step::Download(download) if download.kind == kind => Some((evidence, &**download)),
+            _ => None,
+        })
     }
 
     /// Returns the time of the first step.
@@ -198,6 +212,19 @@ fn lead(steps: &[Evidence], begin: usize) -> usize {
         _ => false,
     };
     begin - steps[..begin].iter().rev().take_while(is_of_it).count()
+}
+
+/// A request that was refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// The step.
+    pub evidence: &'a Evidence,
+    /// The protocol of the request.
+    pub protocol: Protocol,
+    /// The reason.
+    pub reason: Reason,
+    /// The sentence for people.
+    pub message: &'a str,
 }
 
 /// What the rules look at.
@@ -275,11 +302,13 @@ impl<'a> Scene<'a> {
     }
 
     /// Returns the newest refusal of the present boot for one of some reasons, unless the machine has come further since.
-    pub fn refusal(&self, beyond: Progress, reasons: &[Reason]) -> Option<(&'a Evidence, Reason, &'a str)> {
+    pub fn refusal(&self, beyond: Progress, reasons: &[Reason]) -> Option<Refusal<'a>> {
         let is_meant = |step: &Step| matches!(step, Step::Refused { reason, .. } if reasons.contains(reason));
         let evidence = self.boot().fault(beyond, is_meant)?;
         match &evidence.step {
-            Step::Refused { reason, message, .. } => Some((evidence, *reason, message)),
+            Step::Refused { protocol, reason, message } => {
+                Some(Refusal { evidence, protocol: *protocol, reason: *reason, message })
+            }
             _ => None,
         }
     }

@@ -1,11 +1,13 @@
 //! Rows of the taxonomy of stalls: what was seen, and the diagnosis that is due. Times are those of the firmware.
 
+mod downloads;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::json;
 
 use super::*;
-use crate::boot::{BootProtocol, Reason};
+use crate::boot::{BootProtocol, Protocol, Reason};
 use crate::fleet::{Architecture, BootRisk, Kind, Mac, Object, Phase};
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
@@ -142,7 +144,7 @@ impl Story {
     }
 
     fn refused(self, at: f64, reason: Reason) -> Self {
-        self.see(at, Step::Refused { reason, message: reason.sentence().into() })
+        self.see(at, Step::Refused { protocol: Protocol::Http, reason, message: reason.sentence().into() })
     }
 
     fn look(&self, at: f64) -> Outcome {
@@ -509,7 +511,7 @@ fn d10_to_d12_http_boot_and_images_that_are_gone() {
         Likely,
         "http://10.66.0.2/boot/a/snponly.efi|https only",
     );
-    let head = Step::ProgramRequested { file: "live.iso".into(), is_head: true, size: 2_600_000_000 };
+    let head = Step::HeadRequested { file: "live.iso".into(), size: 2_600_000_000 };
     story().see(2.0, head).stays_well(3.0).stalls(8.0, StallReason::HttpBootTooLarge, Likely, "2.6 GB");
     let story = Story::new().script(0.0, 1, ScriptStep::Wait).refused(5.0, Reason::ImageUnavailable);
     story

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::evidence::{DhcpClient, ElsewhereRequest, OtherOffer, ScriptStep, Step, TransferOutcome};
+use super::evidence::{
+    DhcpClient, Download, DownloadOutcome, ElsewhereRequest, OtherOffer, ScriptStep, Step, TransferOutcome,
+};
 
 /// Returns a duration for people: seconds up to two minutes, else minutes.
 pub fn seconds(duration: Duration) -> String {
@@ -52,17 +54,15 @@ pub fn describe(step: &Step) -> String {
         Step::ProxyRequest { xid } => format!("request on port 4011 (xid {xid:08x})"),
         Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
         Step::RequestV6 => "DHCPv6 REQUEST of firmware: another server answers it".to_owned(),
-        Step::Refused { message, .. } => format!("refused: {message}"),
+        Step::Refused { protocol, message, .. } => format!("refused over {}: {message}", protocol.name()),
         Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
         Step::Transfer { file, outcome, octets, size: whole, .. } => describe_transfer(file, outcome, *octets, *whole),
         Step::Unreachable { by, code, from_port } => {
             format!("ICMP unreachable (code {code}) of {by} for a packet from our port {from_port}")
         }
         Step::ArpUnanswered { address } => format!("nobody answers ARP for {address}"),
-        Step::ProgramRequested { file, is_head, size: whole } => {
-            let verb = if *is_head { "size asked" } else { "asked for" };
-            format!("HTTP: {file} {verb} ({})", size(*whole))
-        }
+        Step::HeadRequested { file, size: whole } => format!("HTTP: size of {file} asked ({})", size(*whole)),
+        Step::Download(download) => describe_download(download),
         Step::Script { action } => format!("boot script: {}", describe_script(*action)),
         Step::ScriptFailed { command, errno } => format!("script reports that {command} failed: {errno:#010x}"),
         Step::Login { image } => format!("iSCSI login to {image}"),
@@ -126,6 +126,18 @@ fn describe_transfer(file: &str, outcome: &TransferOutcome, octets: u64, whole: 
         TransferOutcome::Silent => format!("TFTP: {file} silent at {of}"),
         TransferOutcome::Slow => format!("TFTP: {file} slow, at {of}"),
         TransferOutcome::Failed => format!("TFTP: {file} failed here at {of}"),
+    }
+}
+
+fn describe_download(download: &Download) -> String {
+    let Download { file, outcome, octets, size: whole, agent, .. } = download;
+    let of = format!("{} of {}", size(*octets), size(*whole));
+    let by = if agent.is_empty() { String::new() } else { format!(" ({agent})") };
+    match outcome {
+        DownloadOutcome::UnderWay => format!("HTTP: {file} under way, at {of}{by}"),
+        DownloadOutcome::Complete => format!("HTTP: {file} complete ({}){by}", size(*whole)),
+        DownloadOutcome::Aborted => format!("HTTP: {file} broken off by the client at {of}{by}"),
+        DownloadOutcome::Silent => format!("HTTP: {file} silent at {of}{by}"),
     }
 }
 

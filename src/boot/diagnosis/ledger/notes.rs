@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::evidence::{Evidence, Step, TransferOutcome, Uptime};
+use super::super::evidence::{DownloadKind, Evidence, Step, TransferOutcome, Uptime};
 use super::super::scene::{Boot, Progress};
 use super::super::text::{describe_script, plural, size};
 use super::{LedgerStage, octets};
@@ -28,8 +28,8 @@ pub fn note(boot: &Boot<'_>, stage: LedgerStage, time: Range<Uptime>) -> Option<
             {
                 Some(format!("{file}, {}", size(*whole)))
             }
-            Step::ProgramRequested { file, size: whole, is_head: false } => {
-                Some(format!("{file}, {}, over HTTP", size(*whole)))
+            Step::Download(download) if download.kind == DownloadKind::Program => {
+                Some(format!("{}, {}, over HTTP", download.file, size(download.size)))
             }
             _ => None,
         }),

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::boot::BootProtocol;
-use crate::boot::diagnosis::evidence::{BootTrace, OtherOffer, TransferPace};
+use crate::boot::Protocol;
+use crate::boot::diagnosis::BootTrace;
+use crate::boot::diagnosis::evidence::{OtherOffer, TransferPace};
 use crate::fleet::{Architecture, HostSpec, HostStatus, Mac, Meta};
 
 use BootOutcome::{Installed, LocalDisk, Restarted};
@@ -187,7 +189,9 @@ fn the_system_of_the_disk_is_waited_for() {
     assert_eq!(ledger(&seen, 50.0).final_at, Some(at(45.0)));
     // Its later requests add nothing, and the config that it is refused does not either.
     let (reason, message) = (Reason::InstallCompleted, "done".into());
-    let seen = seen.discover(4000.0, 10, 0, DhcpClient::System).see(4001.0, Step::Refused { reason, message });
+    let seen = seen
+        .discover(4000.0, 10, 0, DhcpClient::System)
+        .see(4001.0, Step::Refused { protocol: Protocol::Http, reason, message });
     seen.spent(4002.0, Some(LocalDisk), &up, &[]);
 }
 
@@ -207,14 +211,19 @@ fn a_bios_machine_whose_firmware_is_ipxe() {
 
 #[test]
 fn http_boot_and_the_firmware_that_is_left_to_its_disk() {
-    let program = |is_head| Step::ProgramRequested { file: "snponly.efi".into(), is_head, size: 284_672 };
+    let head = Step::HeadRequested { file: "snponly.efi".into(), size: 284_672 };
+    let program = |outcome, octets| {
+        let (file, agent) = ("snponly.efi".into(), "UefiHttpBoot/1.0".into());
+        Step::Download(Box::new(Download { file, kind: DownloadKind::Program, outcome, octets, size: 284_672, agent }))
+    };
     let seen = Seen::default().discover(0.0, 1, 0, HTTP_BOOT).request(3.91, HTTP_BOOT);
-    let seen = seen.see(3.94, program(true)).see(3.95, program(false)).script(4.04, ScriptStep::Attach);
+    let seen = seen.see(3.94, head).see(3.95, program(DownloadOutcome::UnderWay, 0));
+    let seen = seen.see(4.01, program(DownloadOutcome::Complete, 284_672)).script(4.04, ScriptStep::Attach);
     let seen = seen.login(4.16).see(6.0, Step::ConfigServed { octets: 1 }).see(8.0, Step::Completed);
-    let stages = [(Dhcp, 3.94), (Program, 0.1), (Script, 0.0), (Loader, 1.96), (Install, 2.0)];
+    let stages = [(Dhcp, 3.94), (Program, 0.07), (ProgramStart, 0.03), (Script, 0.0), (Loader, 1.96), (Install, 2.0)];
     let seen = seen.spent(9.0, Some(Installed), &stages, &[]);
     let refused = |seen: Seen, seconds| {
-        let step = Step::Refused { reason: Reason::InstallCompleted, message: "done".into() };
+        let step = Step::Refused { protocol: Protocol::Dhcp, reason: Reason::InstallCompleted, message: "done".into() };
         seen.discover(seconds, 2, 0, HTTP_BOOT).see(seconds, step)
     };
     let seen = [20.0, 24.0, 32.0, 48.25].into_iter().fold(seen, refused);
@@ -414,7 +423,7 @@ fn every_order_of_steps_gives_stages_without_a_gap() {
         Step::Script { action: ScriptStep::LocalDisk },
         Step::Read { octets: 5_000_000, is_over: false },
         Step::Discover { xid: 2, secs: 0, client: DhcpClient::System, relay: None, is_broadcast: true },
-        Step::Refused { reason: Reason::InstallCompleted, message: "done".into() },
+        Step::Refused { protocol: Protocol::Dhcp, reason: Reason::InstallCompleted, message: "done".into() },
         Step::Completed,
         Step::OtherInterface { mac: Mac([2; 6]), client: UEFI },
     ];

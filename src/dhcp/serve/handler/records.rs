@@ -52,7 +52,10 @@ impl RequestHandler {
         };
         self.trace_request(interface, message, request, (Some(facts), offer.as_ref()));
         if let BootAnswer::Refused(reason) = *answer {
-            self.gate.trace(facts.mac, Step::Refused { reason, message: reason.sentence().into() });
+            self.gate.trace(
+                facts.mac,
+                Step::Refused { protocol: Protocol::Dhcp, reason, message: reason.sentence().into() },
+            );
         }
     }
 

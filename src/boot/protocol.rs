@@ -32,4 +32,15 @@ impl Protocol {
             Self::Syslog => "syslog",
         }
     }
+
+    /// Returns the name of the protocol for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dhcp => "DHCP",
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+            Self::Iscsi => "iSCSI",
+            Self::Syslog => "syslog",
+        }
+    }
 }
