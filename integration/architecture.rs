@@ -35,6 +35,7 @@ const IO_EDGE: &[&str] = &[
     "api/uploads.rs",
     "appliance/doctor/clock.rs",
     "appliance/doctor/files.rs",
+    "appliance/doctor/ipv6.rs",
     "appliance/doctor/kernel.rs",
     "appliance/doctor/mod.rs",
     "appliance/doctor/ports.rs",

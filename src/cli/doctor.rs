@@ -38,7 +38,7 @@ pub struct DoctorArgs {
     /// HTTP port for machines, as for serve
     #[arg(long, value_name = "N")]
     http_port: Option<u16>,
-    /// Ask for other DHCP and boot servers on each interface: with a DHCPDISCOVER that takes no address. Takes 5 seconds each
+    /// Ask for other DHCP and boot servers and for IPv6 routers on each interface; takes no address. About 8 seconds each
     #[arg(long)]
     probe: bool,
     /// Output format

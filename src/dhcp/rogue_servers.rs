@@ -59,25 +59,41 @@ pub fn observe_reply(bytes: &[u8], ours: Ipv4Addr) -> Option<ObservedServer> {
     Some(ObservedServer { server, role, gives_addresses, is_bootlatch: reply.part(77) == Some(USER_CLASS) })
 }
 
+/// Encodes a question to DHCP servers that have no address for an unknown machine: a DHCPINFORM (RFC 2131 3.4) of our own
+/// address.
+pub fn inform_probe(mac: Mac, xid: u32, address: Ipv4Addr) -> Vec<u8> {
+    let mut bytes = encode(mac, xid, &[(53, &[8]), (55, &[1, 3, 54]), (77, USER_CLASS)]);
+    bytes[12..16].copy_from_slice(&address.octets());
+    bytes
+}
+
 /// Encodes a probe for boot servers: the DISCOVER of a PXE client with our own MAC address.
 pub fn server_probe(mac: Mac, xid: u32) -> Vec<u8> {
+    let mut bytes = encode(
+        mac,
+        xid,
+        &[
+            (53, &[1]),
+            (55, &[1, 3, 43, 54, 60, 66, 67]),
+            (60, b"PXEClient:Arch:00000:UNDI:002001"),
+            (77, USER_CLASS),
+            (93, &[0, 0]),
+            (94, &[1, 2, 1]),
+        ],
+    );
+    bytes[10] = 0x80;
+    bytes
+}
+
+fn encode(mac: Mac, xid: u32, options: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
     bytes[4..8].copy_from_slice(&xid.to_be_bytes());
-    bytes[10] = 0x80;
     bytes[28..34].copy_from_slice(&mac.0);
     bytes[HEADER - COOKIE.len()..].copy_from_slice(&COOKIE);
-    let options: [(u8, &[u8]); 6] = [
-        (53, &[1]),
-        (55, &[1, 3, 43, 54, 60, 66, 67]),
-        (60, b"PXEClient:Arch:00000:UNDI:002001"),
-        (77, USER_CLASS),
-        (93, &[0, 0]),
-        (94, &[1, 2, 1]),
-    ];
     for (code, value) in options {
-        bytes.extend([code, u8::try_from(value.len()).unwrap_or(0)]);
-        bytes.extend(value);
+        bytes.extend([*code, u8::try_from(value.len()).unwrap_or(0)]);
+        bytes.extend(*value);
     }
     bytes.push(255);
     bytes.resize(bytes.len().max(300), 0);
@@ -189,6 +205,9 @@ mod tests {
         let bytes = server_probe(Mac([2, 0, 0, 0, 0, 1]), 7);
         assert!(is_server_probe(&DhcpPacket::parse(&bytes).unwrap()));
         assert!(!is_server_probe(&DhcpPacket::parse(&message(1, &[(77, b"iPXE")])).unwrap()));
+        let bytes = inform_probe(Mac([2, 0, 0, 0, 0, 1]), 7, OURS);
+        let inform = DhcpPacket::parse(&bytes).unwrap();
+        assert_eq!((inform.kind, inform.ciaddr()), (MessageType::Inform, OURS));
     }
 
     #[test]

@@ -2,4 +2,5 @@
 //! machine boots over IPv4 once it has given up, about a minute later.
 
 pub mod message;
+pub mod probe;
 pub mod serve;

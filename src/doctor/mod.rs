@@ -1,8 +1,8 @@
 //! The doctor: what is wrong with an appliance and its wire. Pure: `appliance/doctor` looks, the checks here judge.
 
+pub mod certificate;
 pub mod checks;
 pub mod firewall;
-pub mod validity;
 
 use serde::Serialize;
 

@@ -24,6 +24,23 @@ pub fn solicitation_sender(message: &[u8]) -> Option<Mac> {
     }
 }
 
+/// Returns whether an advertisement sends hosts to DHCPv6: for addresses (M flag), and for other settings (O flag).
+/// `None` if the message is no advertisement.
+pub fn dhcpv6_flags(message: &[u8]) -> Option<(bool, bool)> {
+    // Type, code, checksum, hop limit, flags; then a lifetime and two timers (RFC 4861 4.2).
+    match message {
+        [ADVERTISEMENT, 0, _, _, _, flags, rest @ ..] if rest.len() >= 10 => {
+            Some((flags & 0x80 != 0, flags & 0x40 != 0))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the solicitation of a host, without its hardware address: routers answer to all.
+pub fn solicitation() -> [u8; 8] {
+    [SOLICITATION, 0, 0, 0, 0, 0, 0, 0]
+}
+
 /// Returns an advertisement that configures nothing: no default router (lifetime 0), no DHCPv6, no prefix.
 pub fn empty_advertisement() -> [u8; 16] {
     let mut message = [0; 16];
@@ -46,6 +63,19 @@ mod tests {
         }
         assert_eq!(solicitation_sender(&[134, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(solicitation_sender(&[]), None);
+    }
+
+    #[test]
+    fn an_advertisement_may_send_hosts_to_dhcpv6() {
+        let advert = |flags| [&[134, 0, 1, 2, 64, flags][..], &[0; 10]].concat();
+        for (flags, expected) in
+            [(0, (false, false)), (0x80, (true, false)), (0x40, (false, true)), (0xc8, (true, true))]
+        {
+            assert_eq!(dhcpv6_flags(&advert(flags)), Some(expected));
+        }
+        for other in [&[][..], &[134, 0, 0, 0, 0, 0x80], &solicitation()] {
+            assert_eq!(dhcpv6_flags(other), None);
+        }
     }
 
     #[test]

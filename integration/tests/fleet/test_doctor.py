@@ -7,7 +7,7 @@ import pytest
 from support.dhcp_servers import dnsmasq
 from support.doctor_bed import DHCP_SERVER, RIVAL, DoctorBed
 from support.faked_clock import FakedClock
-from support.lan import Lan
+from support.lan import Lan, tool, until
 
 WELL, WARNINGS, ERRORS = 0, 7, 8
 
@@ -55,18 +55,20 @@ def test_a_healthy_appliance_has_no_finding_stopped_and_running(bed):
     assert (code, report["findings"], report["notChecked"], report["isRunning"]) == (WELL, [], [], False), report
     bed.start()
     bed.hears(DHCP_SERVER)
-    for words in ((), ("--probe",)):
-        code, report = bed.look(*words)
-        assert (code, report["findings"], report["notChecked"], report["isRunning"]) == (WELL, [], [], True), report
-    checks = {"configuration", "server", "interfaces", "ports", "programs", "disk_space", "state_directory", "certificates", "manifests", "readiness",
-              "neighbour_table", "receive_buffers", "paths", "clock", "segments", "firewall"}
+    code, report = bed.look()
+    assert (code, report["findings"], [one["check"] for one in report["notChecked"]], report["isRunning"]) == (WELL, [], ["ipv6"], True), report
+    code, report = bed.look("--probe")
+    assert (code, report["findings"], report["notChecked"], report["isRunning"]) == (WELL, [], [], True), report
+    checks = {"configuration", "server", "interfaces", "ports", "programs", "disk_space", "state_directory", "certificates", "certificate_names", "manifests",
+              "readiness", "neighbour_table", "receive_buffers", "paths", "clock", "segments", "ipv6", "firewall", "firewall_legacy"}
     assert set(report["checked"]) == checks
 
 
 def test_a_stopped_appliance_is_not_asked_what_it_has_heard(bed):
     code, report = bed.look()
     assert (code, report["findings"]) == (WELL, [])
-    assert [one["check"] for one in report["notChecked"]] == ["segments"] and "--probe" in report["notChecked"][0]["reason"]
+    assert [one["check"] for one in report["notChecked"]] == ["segments", "ipv6"]
+    assert all("--probe" in one["reason"] for one in report["notChecked"])
 
 
 def test_a_user_who_may_not_ask_the_server_gets_no_false_alarm(bed):
@@ -142,6 +144,66 @@ def test_a_firewall_that_drops_tftp(bed):
     bed.nft("flush ruleset")
 
 
+def test_rules_of_iptables_legacy(own_bed):
+    bed = own_bed
+    bed.iptables("-A", "INPUT", "-i", "lan0", "-p", "udp", "-m", "multiport", "--dports", "69,70", "-m", "comment", "--comment", "no tftp", "-j", "DROP")
+    finding = only(bed.finds(), "firewall_drops", "error")
+    assert finding["subject"] == "TFTP requests (UDP 69) on lan0" and "iptables-legacy filter INPUT" in finding["seen"] and "no tftp" in finding["seen"]
+    bed.iptables(*finding["remedy"].split("iptables-legacy ")[1].split())
+    assert bed.finds() == (WELL, {}), "what it says to do helps"
+    bed.iptables("-F")
+    bed.iptables("-P", "INPUT", "DROP")
+    status, report = bed.look()
+    assert status == ERRORS and [finding["code"] for finding in report["findings"]] == ["firewall_drops"] * 6, report
+    for finding in report["findings"]:
+        bed.iptables(*finding["remedy"].split("iptables-legacy ")[1].split())
+    assert bed.finds() == (WELL, {})
+
+
+@pytest.fixture
+def bridged_bed(own_bed):
+    """An appliance whose interface is the bridge br9: the LAN is behind its port lan0."""
+    bed = own_bed
+    for command in ("link add br9 type bridge forward_delay 0 mcast_snooping 0", "link set br9 up", "address del 10.88.0.2/24 dev lan0", "address add 10.88.0.2/24 dev br9"):
+        bed.lan.ip(bed.space, *command.split())
+    bed.lan.ip(bed.space, "link", "set", "lan0", "master", "br9")
+    bed.file.write_text(bed.file.read_text().replace("lan0", "br9"))
+    yield bed
+
+
+def test_an_interface_that_is_a_port_of_a_bridge(bridged_bed):
+    bed = bridged_bed
+    bed.lan.ip(bed.space, "address", "add", "10.88.0.12/24", "dev", "lan0")
+    bed.file.write_text(bed.file.read_text().replace("br9", "lan0"))
+    finding = only(bed.finds(), "interface_in_bridge", "error")
+    assert finding["subject"] == "lan0" and "br9" in finding["seen"] and "br9" in finding["remedy"]
+
+
+def test_rules_of_a_bridge(bridged_bed):
+    bed = bridged_bed
+    assert bed.finds() == (WELL, {})
+    bed.nft("add table bridge t; add chain bridge t c { type filter hook input priority 0; policy accept; }; add rule bridge t c iifname lan0 udp dport 69 drop")
+    finding = only(bed.finds(), "firewall_drops", "error")
+    assert finding["subject"] == "TFTP requests (UDP 69) on br9" and "bridge t c" in finding["seen"]
+    bed.nft(finding["remedy"].split("nft ")[1])
+    assert bed.finds() == (WELL, {}), "what it says to do helps"
+    bed.nft("flush ruleset")
+
+
+def test_a_bridge_whose_frames_meet_the_rules_of_ip(bridged_bed):
+    bed = bridged_bed
+    bed.sysctl("net.bridge.bridge-nf-call-iptables=0")
+    bed.nft("add table ip t; add chain ip t c { type filter hook forward priority 0; policy drop; }")
+    assert bed.finds() == (WELL, {}), "frames pass by the rules of IP"
+    bed.sysctl("net.bridge.bridge-nf-call-iptables=1")
+    status, report = bed.look()
+    assert status == WARNINGS and [finding["code"] for finding in report["findings"]] == ["firewall_drops_bridged"] * 2, report
+    assert "bridge-nf-call-iptables=0" in report["findings"][0]["remedy"]
+    bed.configure('[dhcp]\nmode = "server"\n[[dhcp.subnets]]\nsubnet = "10.88.0.0/24"\npools = ["10.88.0.100-10.88.0.199"]\n')
+    bed.file.write_text(bed.file.read_text().replace("lan0", "br9"))
+    assert bed.finds() == (WELL, {}), "no other server gives addresses"
+
+
 def test_a_strict_reverse_path_filter_with_two_interfaces_in_one_network(own_bed):
     bed = own_bed
     bed.lan.join(bed.space, "br0", "10.88.0.12/24", interface="lan1")
@@ -199,6 +261,59 @@ def test_two_servers_that_give_addresses(own_bed):
     assert DHCP_SERVER in finding["seen"]
 
 
+def test_a_dhcp_server_that_has_no_address_for_unknown_machines(lonely_bed):
+    bed = lonely_bed
+    dnsmasq(bed.lan, bed.lan.client("dhcp", address=f"{DHCP_SERVER}/24"), "--dhcp-range=10.88.0.0,static,1h")
+    finding = only(bed.finds("--probe"), "no_address_server", "warning")
+    assert DHCP_SERVER in finding["seen"] and "only machines that it knows" in finding["seen"], "it answers DHCPINFORM only"
+    bed.configure('[dhcp]\nmode = "server"\n[[dhcp.subnets]]\nsubnet = "10.88.0.0/24"\npools = ["10.88.0.100-10.88.0.199"]\n')
+    assert DHCP_SERVER in only(bed.finds("--probe"), "other_dhcp_server", "warning")["seen"]
+
+
+ROUTER = "interface lan0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; AdvManagedFlag {managed}; AdvOtherConfigFlag {other}; prefix fd00:88::/64 {{ }}; }};\n"
+
+
+def test_a_router_that_sends_machines_to_dhcpv6(bed):
+    router = bed.lan.client("router")
+    bed.lan.ip(router, "address", "add", "fd00:88::1/64", "dev", "lan0", "nodad")
+    own = until("the router's address is usable", lambda: link_local(bed.lan, router))
+    until("the server's address is usable", lambda: link_local(bed.lan, bed.space))
+    for managed, other, flag in (("off", "off", None), ("off", "on", "O flag"), ("on", "on", "M flag")):
+        radvd = start_radvd(bed.lan, router, ROUTER.format(managed=managed, other=other))
+        if flag is None:
+            assert bed.finds("--probe") == (WELL, {})
+        else:
+            finding = only(bed.finds("--probe"), "dhcpv6_unanswered", "warning")
+            assert finding["subject"] == "lan0" and own in finding["seen"] and flag in finding["seen"], finding
+        radvd.stop()
+    # A DHCPv6 server answers, and then names a boot file. dnsmasq also sends the advertisement.
+    server = dnsmasq(bed.lan, router, "--enable-ra", "--dhcp-range=fd00:88::100,fd00:88::200,1h")
+    assert bed.finds("--probe") == (WELL, {})
+    server.stop()
+    server = dnsmasq(bed.lan, router, "--enable-ra", "--dhcp-range=fd00:88::100,fd00:88::200,1h", "--dhcp-option=option6:bootfile-url,tftp://[fd00:88::1]/x.efi")
+    finding = only(bed.finds("--probe"), "ipv6_boot_server", "warning")
+    assert own in finding["seen"] and "tftp://[fd00:88::1]/x.efi" in finding["seen"], finding
+    server.stop()
+    # One that gives no addresses is asked for its settings.
+    server = dnsmasq(bed.lan, router, "--enable-ra", "--dhcp-range=fd00:88::,ra-stateless", "--dhcp-option=option6:bootfile-url,tftp://[fd00:88::1]/y.efi")
+    assert "y.efi" in only(bed.finds("--probe"), "ipv6_boot_server", "warning")["seen"]
+    server.stop()
+
+
+def link_local(lan, space):
+    """Returns the link-local address of lan0 once it is not tentative any more."""
+    found = [line.split()[1].split("/")[0] for line in lan.ip(space, "-6", "address", "show", "dev", "lan0", "scope", "link").splitlines() if "inet6" in line and "tentative" not in line]
+    return found[0] if found else None
+
+
+def start_radvd(lan, space, config):
+    path = lan.folder / "radvd.conf"
+    path.write_text(config)
+    program = lan.start(space, "radvd", tool("radvd"), "--nodaemon", "--logmethod", "stderr", "--debug", "1", "--config", str(path), "--pidfile", str(lan.folder / "radvd.pid"))
+    program.says("started")
+    return program
+
+
 def test_a_neighbour_table_that_is_too_small(bed):
     bed.configure('[dhcp]\nmode = "server"\n[[dhcp.subnets]]\nsubnet = "10.88.0.0/16"\npools = ["10.88.64.0-10.88.95.255"]\n')
     finding = only(bed.finds(), "neighbour_table_small", "warning")
@@ -221,6 +336,30 @@ def test_certificates_by_their_dates(bed):
             assert findings[code]["subject"] == str(certificate)
     certificate.write_text("nonsense")
     assert "certificate_unusable" in bed.finds()[1]
+
+
+def test_certificates_by_their_names(bed):
+    rows = [("IP:10.88.0.2", None), ("DNS:boot.invalid,IP:10.88.0.2", None), ("DNS:localhost", "certificate_other_names"), ("IP:10.88.0.99", "certificate_other_names"),
+            ("DNS:boot.invalid", "certificate_other_names"), ("DNS:*.lab.invalid", None), ("", "certificate_without_names")]
+    for number, (names, code) in enumerate(rows):
+        certificate, key = bed.certificate(f"named{number}", "-1d", 365, names)
+        bed.configure(f'[api]\nlisten = "10.88.0.2:6443"\ntls = true\ncertificate = "{certificate}"\nkey = "{key}"\n')
+        status, findings = bed.finds()
+        findings.pop("clock_unsynchronized", None)
+        assert list(findings) == ([code] if code else []), (names, findings)
+        if names == "IP:10.88.0.99":
+            assert "10.88.0.99" in findings[code]["seen"] and "10.88.0.2" in findings[code]["seen"] and findings[code]["severity"] == "warning"
+        if not names:
+            assert findings[code]["severity"] == "error" and status == ERRORS
+    # The certificate that the server made at its first start is for the address that it had then.
+    bed.configure('[api]\nlisten = "10.88.0.2:6443"\ntls = true\n')
+    bed.start()
+    bed.stop()
+    assert "certificate_other_names" not in bed.finds()[1]
+    bed.lan.ip(bed.space, "address", "add", "10.88.0.77/24", "dev", "lan0")
+    bed.configure('[api]\nlisten = "10.88.0.77:6443"\ntls = true\n')
+    assert "10.88.0.77" in bed.finds()[1]["certificate_other_names"]["seen"]
+    bed.lan.ip(bed.space, "address", "del", "10.88.0.77/24", "dev", "lan0")
 
 
 def test_a_manifest_with_an_error(bed):

@@ -92,11 +92,15 @@ class DoctorBed:
         done = subprocess.run(self.lan.inside(self.space, tool("sysctl"), "-qw", setting), capture_output=True, text=True)
         assert done.returncode == 0, done
 
-    def certificate(self, name, started, days):
-        """Makes a certificate that has been valid since `started` ("-400d") for some days; returns its files."""
+    def iptables(self, *words):
+        done = subprocess.run(self.lan.inside(self.space, tool("iptables-legacy"), *words), capture_output=True, text=True)
+        assert done.returncode == 0, done
+
+    def certificate(self, name, started, days, names=f"IP:{OURS}"):
+        """Makes a certificate for `names` that has been valid since `started` ("-400d") for some days; returns its files."""
         files = self.lan.folder / f"{name}.crt", self.lan.folder / f"{name}.key"
         command = [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                   "-subj", f"/CN={name}", "-days", str(days), "-out", str(files[0]), "-keyout", str(files[1])]
+                   "-subj", f"/CN={name}", *(["-addext", f"subjectAltName={names}"] if names else []), "-days", str(days), "-out", str(files[0]), "-keyout", str(files[1])]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": LIBRARY, "FAKETIME": started})
         assert done.returncode == 0, done
         return files

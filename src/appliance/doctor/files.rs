@@ -1,12 +1,14 @@
 //! The files of the configuration: boot programs, state directory, free space, certificates, manifests.
 
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::admission::manifest;
 use crate::config::Config;
+use crate::doctor::checks::certificate_names::NamedCertificate;
 use crate::doctor::checks::files::{CertificateState, EntryRole, EntryState, ProgramState, SpaceState};
-use crate::doctor::{Looked, validity};
+use crate::doctor::{Looked, certificate};
 use crate::http::tls::read_chain;
 use crate::store::free_space::FreeSpace;
 
@@ -21,6 +23,8 @@ const LOADED_BY: [(&str, &str); 4] = [
     ("shimx64.efi", "grubx64.efi"),
     ("shimaa64.efi", "grubaa64.efi"),
 ];
+/// Maximum number of names of a certificate that are resolved.
+const MAX_RESOLVED_NAMES: usize = 4;
 /// Files of the state directory that hold secrets.
 const SECRETS: [&str; 6] = ["tls.key", "admin.token", "viewer.token", "token.key", "manifest.key", "bootlatch.db"];
 
@@ -133,12 +137,34 @@ pub fn certificates(config: &Config) -> Looked<Vec<CertificateState>> {
         return Err(format!("{}: permission denied: {NEEDS_ROOT}", path.display()));
     }
     let state = |path: PathBuf| {
-        let chain = read_chain(&path).map(|chain| chain.iter().map(|der| validity::of_certificate(der)).collect());
+        let chain = read_chain(&path).map(|chain| chain.iter().map(|der| certificate::validity(der)).collect());
         let prefix = format!("{}: ", path.display());
         let chain = chain.map_err(|error| error.to_string().trim_start_matches(&prefix).to_owned());
         CertificateState { path: path.display().to_string(), chain }
     };
     Ok(paths.into_iter().map(state).collect())
+}
+
+/// Observes the names of the certificate that the API's listener has; `None` without one.
+pub fn certificate_names(config: &Config, addresses: &[IpAddr]) -> Looked<Option<NamedCertificate>> {
+    let (Some(listen), Some(tls)) = (config.api.listen, &config.api.tls) else { return Ok(None) };
+    let path = tls.certificate.as_ref().map_or_else(|| config.state_dir.join("tls.crt"), |(chain, _)| chain.clone());
+    if is_denied(&path) {
+        return Err(format!("{}: permission denied: {NEEDS_ROOT}", path.display()));
+    }
+    let chain = read_chain(&path).unwrap_or_default();
+    let Some(names) = chain.first().and_then(|own| certificate::names(own)) else { return Ok(None) };
+    let served = if listen.ip().is_unspecified() { addresses.to_vec() } else { vec![listen.ip()] };
+    // A wildcard stands for names that are not known here.
+    let leads_here = |name: &String| {
+        name.starts_with("*.") || {
+            let mut found = (name.as_str(), listen.port()).to_socket_addrs().into_iter().flatten();
+            found.any(|address| served.contains(&address.ip()))
+        }
+    };
+    let is_named = served.iter().all(|address| names.addresses.contains(address));
+    let has_usable_name = !is_named && names.dns.iter().take(MAX_RESOLVED_NAMES).any(leads_here);
+    Ok(Some(NamedCertificate { path: path.display().to_string(), names, served, has_usable_name }))
 }
 
 fn is_denied(path: &Path) -> bool {

@@ -176,23 +176,53 @@ fn route_to(routes: &[Route], address: Ipv4Addr) -> Option<String> {
 
 /// Returns the rules of nftables.
 pub fn firewall() -> Looked<Value> {
+    serde_json::from_str(&output_of("nft", &["-j", "list", "ruleset"])?).map_err(|error| failed("nft", &error))
+}
+
+/// Returns the rules of iptables-legacy, which are in tables of their own; none where nobody has used it.
+pub fn legacy_firewall() -> Looked<String> {
+    if !is_root() {
+        return Err(NEEDS_ROOT.to_owned());
+    }
+    // The kernel lists the tables that somebody has used. Without the module there is no such file.
+    let tables = read(Path::new("/proc/net/ip_tables_names")).unwrap_or_default();
+    if tables.trim().is_empty() { Ok(String::new()) } else { output_of("iptables-legacy-save", &[]) }
+}
+
+/// Runs a program of the system as root, and returns what it prints.
+fn output_of(program: &str, arguments: &[&str]) -> Looked<String> {
     if !is_root() {
         return Err(NEEDS_ROOT.to_owned());
     }
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let ran = Command::new("nft").args(["-j", "list", "ruleset"]).env("PATH", path).output();
-    let output = match ran {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("nft is not installed".to_owned()),
-        ran => ran.map_err(|error| failed("nft", &error))?,
+    let output = match Command::new(program).args(arguments).env("PATH", path).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!("{program} is not installed"));
+        }
+        ran => ran.map_err(|error| failed(program, &error))?,
     };
     if !output.status.success() {
-        return Err(failed("nft", &String::from_utf8_lossy(&output.stderr).trim()));
+        return Err(failed(program, &String::from_utf8_lossy(&output.stderr).trim()));
     }
-    // The rules of iptables-legacy are in tables of their own.
-    if read(Path::new("/proc/net/ip_tables_names")).is_ok_and(|names| names.lines().any(|name| name == "filter")) {
-        return Err("the rules of iptables-legacy are in use, which nft does not list".to_owned());
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| failed("nft", &error))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns the bridge that an interface is a port of.
+pub fn bridge_of(interface: &str) -> Option<String> {
+    let own = Path::new("/sys/class/net").join(interface);
+    let master = std::fs::read_link(own.join("master")).ok().filter(|_| own.join("brport").exists())?;
+    Some(master.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Returns the ports of a bridge, and whether its frames meet the rules of IP; `None` for another interface.
+pub fn bridge(interface: &str) -> Option<(Vec<String>, bool)> {
+    let own = Path::new("/sys/class/net").join(interface);
+    let ports = std::fs::read_dir(own.join("brif")).ok()?;
+    let mut ports: Vec<String> = ports.flatten().map(|port| port.file_name().to_string_lossy().into_owned()).collect();
+    ports.sort();
+    let is_on = |path: &Path| read(path).is_ok_and(|flag| flag.trim() == "1");
+    let all = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    Some((ports, is_on(all) || is_on(&own.join("bridge/nf_call_iptables"))))
 }
 
 #[cfg(test)]

@@ -3,25 +3,28 @@
 
 mod clock;
 mod files;
+mod ipv6;
 mod kernel;
 mod ports;
 mod server;
 mod wire;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use crate::config::{self, Config, DhcpInterface, DhcpMode, Flags};
+use crate::doctor::checks::certificate_names::check_names;
 use crate::doctor::checks::files as file_checks;
+use crate::doctor::checks::ipv6::check_ipv6;
 use crate::doctor::checks::kernel::{
     ClockState, NeighbourTable, ReceiveBuffers, check_buffers, check_clock, check_neighbours, check_paths,
 };
 use crate::doctor::checks::ports::{InterfaceState, check_interfaces, check_ports};
 use crate::doctor::checks::segments::check_segments;
-use crate::doctor::firewall::{ServedInterface, check_firewall};
+use crate::doctor::firewall::{Bridge, ServedInterface, check_firewall, check_legacy};
 use crate::doctor::{Finding, Looked, Report};
 
 use super::listeners::{choose_address, subnets};
@@ -66,13 +69,15 @@ pub fn examine(flags: &Flags, probe: bool) -> Report {
     let ports = ports::observe(&config, &usable, server.is_some());
     report.add("ports", &ports, |ports| check_ports(ports, pid));
     report.add("programs", &files::programs(&config), |programs| file_checks::check_programs(programs));
-    add_state(&mut report, &config, server);
+    add_state(&mut report, &config, &usable, server);
     add_kernel(&mut report, &config, &usable, server);
     let segments = wire::segments(&config, &usable, found.as_ref().map(Option::as_ref), probe);
     report.add("segments", &segments, |all| check_segments(all));
+    report.add("ipv6", &ipv6::segments(&usable, probe), |all| check_ipv6(all));
     let served: Vec<ServedInterface> = usable.iter().map(|one| served(one, &config)).collect();
     let judged = kernel::firewall().and_then(|rules| check_firewall(&rules, &served));
     report.add("firewall", &judged, Clone::clone);
+    report.add("firewall_legacy", &kernel::legacy_firewall(), |save| check_legacy(save, &served));
     report.sort();
     report
 }
@@ -86,7 +91,7 @@ fn check_user(config: &Config) -> Vec<Finding> {
 }
 
 /// Adds the checks of files.
-fn add_state(report: &mut Report, config: &Config, server: Option<&RunningServer>) {
+fn add_state(report: &mut Report, config: &Config, usable: &[UsableInterface], server: Option<&RunningServer>) {
     report.add("disk_space", &files::space(config), |space| file_checks::check_space(space));
     let user = privileges::find(config.user.as_deref()).map_err(|error| format!("{error:#}"));
     let name = user.as_ref().ok().and_then(Option::as_ref).map_or("root", privileges::ServiceUser::name).to_owned();
@@ -94,6 +99,9 @@ fn add_state(report: &mut Report, config: &Config, server: Option<&RunningServer
     report.add("state_directory", &entries, |entries| file_checks::check_rights(entries, &name));
     let certificates = files::certificates(config);
     report.add("certificates", &certificates, |all| file_checks::check_certificates(all, Timestamp::now()));
+    let addresses: Vec<IpAddr> = usable.iter().map(|one| one.address.into()).collect();
+    let named = files::certificate_names(config, &addresses);
+    report.add("certificate_names", &named, |named| named.iter().flat_map(check_names).collect());
     let ready = server.map(|server| server.ready.clone());
     let lines = ready.clone().unwrap_or(Ok(Vec::new())).unwrap_or_default();
     let faults = file_checks::manifest_faults(files::manifests(config), &lines);
@@ -131,7 +139,8 @@ fn interfaces(config: &Config) -> (Vec<InterfaceState>, Vec<UsableInterface>) {
         let found = look_at(interface);
         let is_up = kernel::is_up(&interface.name);
         let exists = subnets(&interface.name).is_ok();
-        states.push(InterfaceState { name: interface.name.clone(), exists, is_up, has_address: found.is_some() });
+        let (name, bridge) = (interface.name.clone(), kernel::bridge_of(&interface.name));
+        states.push(InterfaceState { name, exists, is_up, has_address: found.is_some(), bridge });
         usable.extend(found);
     }
     (states, usable)
@@ -148,6 +157,11 @@ fn look_at(interface: &DhcpInterface) -> Option<UsableInterface> {
 fn served(interface: &UsableInterface, config: &Config) -> ServedInterface {
     let network = interface.addresses.iter().find(|net| net.addr() == interface.address);
     let has_dhcp = interface.mode != DhcpMode::Off;
+    let bridge = kernel::bridge(&interface.name).map(|(ports, calls_iptables)| Bridge {
+        ports,
+        calls_iptables,
+        carries_dhcp: interface.mode == DhcpMode::Proxy,
+    });
     ServedInterface {
         name: interface.name.clone(),
         address: interface.address,
@@ -156,6 +170,7 @@ fn served(interface: &UsableInterface, config: &Config) -> ServedInterface {
         tftp: config.tftp.port,
         is_tftp_single_port: config.tftp.single_port,
         tcp: vec![("HTTP", config.http_port), ("iSCSI", config.iscsi.port)],
+        bridge,
     }
 }
 

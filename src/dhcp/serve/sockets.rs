@@ -301,12 +301,14 @@ impl ServerSearch {
         Ok(Self { link_socket: LinkSocket::open(interface)?, sniffer, ours, port })
     }
 
-    /// Asks the servers, with a DHCPDISCOVER that is never followed by a request.
+    /// Asks the servers, with a DHCPDISCOVER that is never followed by a request, and with a DHCPINFORM.
     ///
     /// # Errors
-    /// The frame cannot be sent.
+    /// A frame cannot be sent.
     pub fn ask(&self, xid: u32) -> io::Result<()> {
-        self.link_socket.probe_servers(self.port, xid)
+        self.link_socket.probe_servers(self.port, xid)?;
+        let inform = rogue_servers::inform_probe(self.link_socket.mac, xid.wrapping_add(1), self.ours);
+        self.link_socket.broadcast(self.ours, self.port, &inform)
     }
 
     /// Returns the servers that have answered.
@@ -344,13 +346,17 @@ pub fn try_port(interface: &str, port: u16) -> io::Result<()> {
 impl LinkSocket {
     /// Sends a probe for DHCP and boot servers.
     fn probe_servers(&self, port: u16, xid: u32) -> io::Result<()> {
-        let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, BROADCAST_CLIENTS.port());
+        self.broadcast(Ipv4Addr::UNSPECIFIED, port, &rogue_servers::server_probe(self.mac, xid))
+    }
+
+    /// Sends a client's message to all servers.
+    fn broadcast(&self, from: Ipv4Addr, port: u16, message: &[u8]) -> io::Result<()> {
+        let from = SocketAddrV4::new(from, BROADCAST_CLIENTS.port());
         let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
-        let server_probe = rogue_servers::server_probe(self.mac, xid);
         let (from, to) =
-            (LinkEndpoint { mac: self.mac, address: nobody }, LinkEndpoint { mac: BROADCAST_MAC, address: everybody });
-        match frame::udp(from, to, &server_probe) {
-            Some(head) => self.socket.send(&[&head[..], &server_probe].concat()).map(drop),
+            (LinkEndpoint { mac: self.mac, address: from }, LinkEndpoint { mac: BROADCAST_MAC, address: everybody });
+        match frame::udp(from, to, message) {
+            Some(head) => self.socket.send(&[&head[..], message].concat()).map(drop),
             None => Ok(()),
         }
     }

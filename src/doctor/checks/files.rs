@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::doctor::validity::Validity;
+use crate::doctor::certificate::Validity;
 use crate::doctor::{Finding, Looked};
 
 /// Time before the end of a certificate from which it is a finding.

@@ -75,11 +75,18 @@ pub struct InterfaceState {
     pub is_up: bool,
     /// Whether it has the configured address, or any.
     pub has_address: bool,
+    /// The bridge that it is a port of.
+    pub bridge: Option<String>,
 }
 
 /// Judges the interfaces.
 pub fn check_interfaces(interfaces: &[InterfaceState]) -> Vec<Finding> {
     let check = |one: &InterfaceState| {
+        if let Some(bridge) = &one.bridge {
+            let seen = format!("it is a port of the bridge {bridge}, which gets the machines' packets in its place");
+            let remedy = format!("set `interface` to {bridge}, and give that the address");
+            return Some(Finding::error("interface_in_bridge", &one.name, seen, &remedy));
+        }
         let (code, seen, remedy) = match (one.exists, one.has_address, one.is_up) {
             (false, ..) => {
                 ("interface_missing", "there is no such interface", "correct `interface`, or add the interface")
@@ -142,13 +149,15 @@ mod tests {
     #[test]
     fn an_interface_needs_an_address_and_a_carrier() {
         let rows = [
-            (true, true, true, None),
-            (false, false, false, Some("interface_missing")),
-            (true, true, false, Some("interface_without_address")),
-            (true, false, true, Some("interface_down")),
+            (true, true, true, None, None),
+            (false, false, false, None, Some("interface_missing")),
+            (true, true, false, None, Some("interface_without_address")),
+            (true, false, true, None, Some("interface_down")),
+            (true, true, true, Some("br0"), Some("interface_in_bridge")),
         ];
-        for (exists, is_up, has_address, expected) in rows {
-            let interface = InterfaceState { name: "eth1".to_owned(), exists, is_up, has_address };
+        for (exists, is_up, has_address, bridge, expected) in rows {
+            let bridge = bridge.map(str::to_owned);
+            let interface = InterfaceState { name: "eth1".to_owned(), exists, is_up, has_address, bridge };
             let found = check_interfaces(&[interface]);
             assert_eq!(found.first().map(|finding| finding.code), expected);
         }

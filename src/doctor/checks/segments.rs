@@ -63,12 +63,34 @@ fn check_segment(segment: &SegmentState) -> Vec<Finding> {
             let seen = format!("{address} gives addresses too, and dhcp.mode is \"server\": machines take either's");
             let remedy = "switch one of the two off, or set dhcp.mode = \"proxy\"";
             found.push(Finding::error("other_dhcp_server", interface, seen, remedy));
+        } else if segment.mode == SegmentMode::Server && !server.is_boot_server {
+            let seen = format!(
+                "{address} is a DHCP server too, without an address for unknown machines: it may have some for those that \
+                 it knows"
+            );
+            let remedy = "switch one of the two off, or let the other one answer nobody";
+            found.push(Finding::warning("other_dhcp_server", interface, seen, remedy));
         }
     }
     if segment.mode == SegmentMode::Proxy && !segment.servers.iter().any(|server| server.gives_addresses) {
-        let seen = "nobody offers addresses, and in proxy mode this server gives none (a DHCP server that answers known \
-                    machines only is not seen)";
-        let remedy = "start the DHCP server of this network, or set dhcp.mode = \"server\"";
+        let silent: Vec<String> =
+            segment.servers.iter().filter(|one| !one.is_boot_server).map(|one| one.address.to_string()).collect();
+        let (seen, remedy) = match silent.as_slice() {
+            [] => (
+                "nobody offers addresses, and in proxy mode this server gives none (a DHCP server that answers known \
+                 machines only is not seen)"
+                    .to_owned(),
+                "start the DHCP server of this network, or set dhcp.mode = \"server\"",
+            ),
+            silent => (
+                format!(
+                    "{} is a DHCP server and offered no address to an unknown machine, and in proxy mode this server gives \
+                     none: only machines that it knows boot",
+                    silent.join(", ")
+                ),
+                "let the DHCP server give addresses to the machines, or look at whether its pool is used up",
+            ),
+        };
         found.push(Finding::warning("no_address_server", interface, seen, remedy));
     }
     found
@@ -87,7 +109,11 @@ mod tests {
             gives_addresses,
         };
         let (plain, proxy, full) = (server(false, true), server(true, false), server(true, true));
-        let rows: [(SegmentMode, bool, Vec<SeenServer>, &[&str]); 8] = [
+        let silent = server(false, false);
+        let rows: [(SegmentMode, bool, Vec<SeenServer>, &[&str]); 11] = [
+            (Proxy, false, vec![silent.clone()], &["no_address_server"]),
+            (Proxy, false, vec![silent.clone(), plain.clone()], &[]),
+            (Server, false, vec![silent], &["other_dhcp_server"]),
             (Proxy, false, vec![plain.clone()], &[]),
             (Proxy, false, vec![], &["no_address_server"]),
             (Server, false, vec![], &[]),

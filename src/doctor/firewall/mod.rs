@@ -1,5 +1,6 @@
-//! Whether the rules of nftables let the packets of a boot through. Pure.
+//! Whether the rules of nftables and of iptables-legacy let the packets of a boot through. Pure.
 
+mod legacy;
 mod ruleset;
 mod walk;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::doctor::Finding;
 
 use ruleset::Ruleset;
-use walk::{Outcome, trace};
+use walk::{Outcome, Place, trace};
 
 /// A port that no service has: the kernel chooses such ones for the transfers of TFTP.
 const EPHEMERAL: u16 = 40_000;
@@ -23,6 +24,8 @@ const CLIENT_PORT: u16 = 40_001;
 pub struct Packet {
     /// Whether it comes in or goes out.
     pub direction: Direction,
+    /// The layer whose rules it meets.
+    pub layer: Layer,
     /// The interface.
     pub interface: String,
     /// Whether it is UDP, else TCP.
@@ -46,6 +49,17 @@ pub enum Direction {
     In,
     /// To a machine.
     Out,
+    /// From a machine to another one, between two ports of a bridge.
+    Between,
+}
+
+/// The layer at which rules see a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layer {
+    /// IP.
+    Ip,
+    /// The frames of a bridge, with the names of its ports.
+    Bridge(Vec<String>),
 }
 
 /// A kind of packet without which machines do not boot, with its name for people.
@@ -74,6 +88,19 @@ pub struct ServedInterface {
     pub is_tftp_single_port: bool,
     /// TCP ports, with what they serve.
     pub tcp: Vec<(&'static str, u16)>,
+    /// The bridge, if the interface is one.
+    pub bridge: Option<Bridge>,
+}
+
+/// A bridge that the server answers on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Names of its ports.
+    pub ports: Vec<String>,
+    /// Whether its frames meet the rules of IP as well (`bridge-nf-call-iptables` of br_netfilter).
+    pub calls_iptables: bool,
+    /// Whether another server gives the addresses, perhaps through the bridge.
+    pub carries_dhcp: bool,
 }
 
 /// Returns the packets of a boot on an interface.
@@ -81,6 +108,7 @@ pub fn flows(interface: &ServedInterface) -> Vec<Flow> {
     let ServedInterface { name, address, network, .. } = interface;
     let request = |port: u16| Packet {
         direction: Direction::In,
+        layer: Layer::Ip,
         interface: name.clone(),
         is_udp: true,
         source: *network,
@@ -122,13 +150,66 @@ pub fn flows(interface: &ServedInterface) -> Vec<Flow> {
     flows
 }
 
+/// Returns what passes between the ports of a bridge: DHCP of another server, without which a machine has no address.
+fn bridged_flows(interface: &ServedInterface) -> Vec<Flow> {
+    let ServedInterface { name, dhcp: Some((server, _)), .. } = interface else { return Vec::new() };
+    let packet = |source: Ipv4Net, source_port: u16, port: u16| Packet {
+        direction: Direction::Between,
+        layer: Layer::Ip,
+        interface: name.clone(),
+        is_udp: true,
+        source,
+        destination: Ipv4Addr::BROADCAST.into(),
+        source_port: Some(source_port),
+        port: Some(port),
+        is_established: false,
+    };
+    let flow = |what: &str, packet| Flow { name: format!("{what} between the ports of the bridge {name}"), packet };
+    vec![
+        flow("DHCP requests", packet(Ipv4Addr::UNSPECIFIED.into(), 68, *server)),
+        flow("DHCP replies", packet(interface.network, *server, 68)),
+    ]
+}
+
 /// Judges the rules, as `nft -j list ruleset` prints them.
 ///
 /// # Errors
 /// The text is no such list.
 pub fn check_firewall(list: &Value, interfaces: &[ServedInterface]) -> Result<Vec<Finding>, String> {
     let rules = Ruleset::parse(list).ok_or("nft -j list ruleset: its output has no list \"nftables\"")?;
-    Ok(interfaces.iter().flat_map(flows).filter_map(|flow| check_flow(&rules, &flow)).collect())
+    Ok(check_rules(&rules, interfaces))
+}
+
+/// Judges the rules of iptables-legacy, as `iptables-legacy-save` prints them.
+pub fn check_legacy(save: &str, interfaces: &[ServedInterface]) -> Vec<Finding> {
+    let list = serde_json::json!({"nftables": legacy::entries(save)});
+    Ruleset::parse(&list).map(|rules| check_rules(&rules, interfaces)).unwrap_or_default()
+}
+
+fn check_rules(rules: &Ruleset<'_>, interfaces: &[ServedInterface]) -> Vec<Finding> {
+    interfaces.iter().flat_map(|interface| check_interface(rules, interface)).collect()
+}
+
+fn check_interface(rules: &Ruleset<'_>, interface: &ServedInterface) -> Vec<Finding> {
+    let mut found: Vec<Finding> = flows(interface).iter().filter_map(|flow| check_flow(rules, flow)).collect();
+    let Some(Bridge { ports, calls_iptables, carries_dhcp }) = &interface.bridge else { return found };
+    let at_bridge = |flow: Flow| Flow { packet: Packet { layer: Layer::Bridge(ports.clone()), ..flow.packet }, ..flow };
+    let between = if *carries_dhcp { bridged_flows(interface) } else { Vec::new() };
+    if *calls_iptables {
+        found.extend(between.iter().filter_map(|flow| check_bridged(rules, flow)));
+    }
+    let framed = flows(interface).into_iter().chain(between).map(at_bridge);
+    found.extend(framed.filter_map(|flow| check_flow(rules, &flow)));
+    found
+}
+
+/// Judges what passes between the ports of a bridge and meets the rules of IP, which few people expect.
+fn check_bridged(rules: &Ruleset<'_>, flow: &Flow) -> Option<Finding> {
+    let (Outcome::Dropped(place) | Outcome::MayBeDropped(place)) = trace(rules, &flow.packet) else { return None };
+    let seen =
+        format!("br_netfilter hands the bridge's frames to the rules of IP, where they are dropped by {}", place.rule);
+    let remedy = "sysctl -w net.bridge.bridge-nf-call-iptables=0, and keep it in /etc/sysctl.d";
+    Some(Finding::warning("firewall_drops_bridged", &flow.name, seen, remedy))
 }
 
 fn check_flow(rules: &Ruleset<'_>, flow: &Flow) -> Option<Finding> {
@@ -137,7 +218,7 @@ fn check_flow(rules: &Ruleset<'_>, flow: &Flow) -> Option<Finding> {
         Outcome::Dropped(place) => (place, true),
         Outcome::MayBeDropped(place) => (place, false),
     };
-    let remedy = format!("let them through: nft insert rule {} {} accept", place.chain, condition(&flow.packet));
+    let remedy = format!("let them through: {}", command(&place, &flow.packet));
     Some(match is_sure {
         true => Finding::error("firewall_drops", &flow.name, format!("dropped by {}", place.rule), &remedy),
         false => {
@@ -146,15 +227,30 @@ fn check_flow(rules: &Ruleset<'_>, flow: &Flow) -> Option<Finding> {
     })
 }
 
-/// Returns the condition of a rule that lets a packet through.
-fn condition(packet: &Packet) -> String {
-    let protocol = if packet.is_udp { "udp" } else { "tcp" };
-    match (packet.direction, packet.is_established, packet.port) {
-        (Direction::In, true, _) => "ct state established,related".to_owned(),
-        (Direction::In, false, Some(port)) => format!("iifname \"{}\" {protocol} dport {port}", packet.interface),
-        (Direction::In, false, None) => format!("iifname \"{}\" meta l4proto {protocol}", packet.interface),
-        (Direction::Out, ..) => format!("oifname \"{}\" meta l4proto {protocol}", packet.interface),
+/// Returns the command that lets a packet through where it is dropped.
+fn command(place: &Place, packet: &Packet) -> String {
+    let (protocol, interface) = (if packet.is_udp { "udp" } else { "tcp" }, packet.interface.as_str());
+    let chain = &place.chain;
+    if place.is_legacy {
+        let mut words = chain.split(' ').skip(1);
+        let (table, chain) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let condition = match (packet.direction, packet.is_established, packet.port) {
+            (Direction::Out, ..) => format!("-o {interface} -p {protocol}"),
+            (_, true, _) => "-m conntrack --ctstate ESTABLISHED,RELATED".to_owned(),
+            (_, false, Some(port)) => format!("-i {interface} -p {protocol} --dport {port}"),
+            (_, false, None) => format!("-i {interface} -p {protocol}"),
+        };
+        return format!("iptables-legacy -t {table} -I {chain} {condition} -j ACCEPT");
     }
+    let condition = match (packet.direction, packet.is_established, packet.port, &packet.layer) {
+        (Direction::Out, .., Layer::Ip) => format!("oifname \"{interface}\" meta l4proto {protocol}"),
+        (Direction::Out, .., Layer::Bridge(_)) => format!("ether type ip meta l4proto {protocol}"),
+        (_, true, ..) => "ct state established,related".to_owned(),
+        (_, false, Some(port), Layer::Ip) => format!("iifname \"{interface}\" {protocol} dport {port}"),
+        (_, false, Some(port), Layer::Bridge(_)) => format!("{protocol} dport {port}"),
+        (_, false, None, _) => format!("meta l4proto {protocol}"),
+    };
+    format!("nft insert rule {chain} {condition} accept")
 }
 
 #[cfg(test)]

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::legacy;
+
 /// Families whose chains see IPv4 packets at the layer of IP.
-const FAMILIES: [&str; 2] = ["ip", "inet"];
+const IP_FAMILIES: [&str; 3] = ["ip", "inet", legacy::FAMILY];
+/// The family whose chains see the frames of a bridge.
+const BRIDGE_FAMILY: &str = "bridge";
 
 /// The chains and sets of a list.
 #[derive(Debug)]
@@ -73,9 +77,12 @@ impl<'a> Ruleset<'a> {
         Some(Self { chains, sets })
     }
 
-    /// Returns the base chains of hooks, in the order in which a packet meets them.
-    pub fn base_chains(&self, hooks: &[&str]) -> Vec<&Chain<'a>> {
+    /// Returns the base chains of hooks, in the order in which a packet meets them: those of IP, or of a bridge.
+    pub fn base_chains(&self, hooks: &[&str], is_bridge: bool) -> Vec<&Chain<'a>> {
         let place = |chain: &Chain<'a>| {
+            if (chain.table.0 == BRIDGE_FAMILY) != is_bridge {
+                return None;
+            }
             let (hook, priority) = chain.hook?;
             Some((hooks.iter().position(|one| *one == hook)?, priority))
         };
@@ -101,7 +108,7 @@ fn table(entry: &Value) -> Option<Table<'_>> {
 }
 
 fn parse_chain(chain: &Value) -> Option<Chain<'_>> {
-    let table = table(chain).filter(|(family, _)| FAMILIES.contains(family))?;
+    let table = table(chain).filter(|(family, _)| *family == BRIDGE_FAMILY || IP_FAMILIES.contains(family))?;
     let hook = chain["hook"].as_str().zip(chain["prio"].as_i64());
     let (name, drops_rest) = (chain["name"].as_str()?, chain["policy"] == "drop");
     Some(Chain { table, name, hook, drops_rest, rules: Vec::new() })

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use super::ruleset::{Chain, Rule, Ruleset, Table};
-use super::{Direction, Packet};
+use super::{Direction, Layer, Packet, legacy};
 
 /// Maximum depth of jumps, that of the kernel.
 const MAX_DEPTH: usize = 16;
@@ -30,6 +30,8 @@ pub struct Place {
     pub chain: String,
     /// The rule, for people.
     pub rule: String,
+    /// Whether iptables-legacy has the chain, else nftables.
+    pub is_legacy: bool,
 }
 
 /// Whether a condition holds.
@@ -61,6 +63,8 @@ enum End {
 enum Field {
     Number(u64),
     Text(String),
+    /// One of these.
+    OneOf(Vec<String>),
     /// An address out of these.
     Address(Ipv4Net),
     /// The packet has no such field, whatever it is compared with.
@@ -82,9 +86,10 @@ pub fn trace(rules: &Ruleset<'_>, packet: &Packet) -> Outcome {
     let hooks: &[&str] = match packet.direction {
         Direction::In => &["prerouting", "input"],
         Direction::Out => &["output", "postrouting"],
+        Direction::Between => &["prerouting", "forward", "postrouting"],
     };
     let mut may_drop = None;
-    for chain in rules.base_chains(hooks) {
+    for chain in rules.base_chains(hooks, matches!(packet.layer, Layer::Bridge(_))) {
         let mut walk = Walk { rules, packet, may_accept: false, may_drop: None };
         let dropped = match walk.through(chain, true, 0) {
             End::Drop(place) => Some(place),
@@ -107,12 +112,13 @@ impl Place {
 
     fn policy(chain: &Chain<'_>) -> Self {
         let at = Self::chain(chain);
-        Self { rule: format!("the policy of the chain {at}"), chain: at }
+        Self { rule: format!("the policy of the chain {at}"), chain: at, is_legacy: chain.table.0 == legacy::FAMILY }
     }
 
     fn rule(chain: &Chain<'_>, rule: &Rule<'_>) -> Self {
         let (at, text) = (Self::chain(chain), describe(rule));
-        Self { rule: format!("rule {} of the chain {at}{text}", rule.handle), chain: at }
+        let is_legacy = chain.table.0 == legacy::FAMILY;
+        Self { rule: format!("rule {} of the chain {at}{text}", rule.handle), chain: at, is_legacy }
     }
 }
 
@@ -156,6 +162,7 @@ impl<'a> Walk<'a> {
             match kind.as_str() {
                 "match" => matched = matched.min(self.compare(table, body)),
                 // What depends on time, on counts, or on extensions of iptables.
+                "xt" if body["name"] == "comment" => {}
                 "limit" | "quota" | "xt" | "ct count" => matched = matched.min(Match::Maybe),
                 "vmap" => return self.mapped(table, body, matched),
                 _ => {
@@ -216,7 +223,7 @@ impl<'a> Walk<'a> {
                 }),
                 None => Match::Maybe,
             },
-            (Field::Text(_) | Field::Address(_) | Field::Unknown, _) => Match::Maybe,
+            (Field::Text(_) | Field::OneOf(_) | Field::Address(_) | Field::Unknown, _) => Match::Maybe,
         }
     }
 
@@ -237,13 +244,15 @@ impl<'a> Walk<'a> {
         }
         match field {
             Field::Number(number) => number_in(*number, right),
-            Field::Text(text) => match right.as_str() {
-                Some(pattern) => yes(match pattern.strip_suffix('*') {
-                    Some(prefix) => text.starts_with(prefix),
-                    None => text == pattern,
-                }),
-                None => Match::Maybe,
-            },
+            Field::Text(text) => text_in(text, right),
+            Field::OneOf(texts) => {
+                let matched: Vec<Match> = texts.iter().map(|text| text_in(text, right)).collect();
+                match (matched.iter().min(), matched.iter().max()) {
+                    (Some(least), Some(most)) if least == most => *least,
+                    (_, Some(Match::No)) | (None, _) => Match::No,
+                    _ => Match::Maybe,
+                }
+            }
             Field::Address(net) => address_in(*net, right),
             Field::Absent | Field::Unknown => Match::Maybe,
         }
@@ -251,7 +260,7 @@ impl<'a> Walk<'a> {
 
     /// Returns a field of the packet.
     fn field(&self, left: &Value) -> Field {
-        let Packet { direction, interface, is_udp, source, destination, source_port, port, is_established } =
+        let Packet { direction, layer, interface, is_udp, source, destination, source_port, port, is_established } =
             self.packet;
         let protocol = if *is_udp { "udp" } else { "tcp" };
         let of_port = |port: &Option<u16>| port.map_or(Field::Unknown, |port| Field::Number(port.into()));
@@ -265,20 +274,30 @@ impl<'a> Walk<'a> {
                 ("udp" | "tcp", _) if header != protocol => Field::Absent,
                 ("udp" | "tcp" | "th", "sport") => of_port(source_port),
                 ("udp" | "tcp" | "th", "dport") => of_port(port),
+                ("ether", "type") => Field::Text("ip".to_owned()),
                 ("udp" | "tcp" | "th", _) | ("ether", _) => Field::Unknown,
                 _ => Field::Absent,
             };
         }
         let is_broadcast = *destination == Ipv4Net::from(Ipv4Addr::BROADCAST);
+        // The chains of a bridge see its ports as interfaces.
+        let own = match layer {
+            Layer::Ip => Field::Text(interface.clone()),
+            Layer::Bridge(ports) => Field::OneOf(ports.clone()),
+        };
         match (left["meta"]["key"].as_str(), left["ct"]["key"].as_str(), direction) {
-            (Some("iif" | "iifname"), _, Direction::In) | (Some("oif" | "oifname"), _, Direction::Out) => {
-                Field::Text(interface.clone())
-            }
-            (Some("iif" | "iifname" | "oif" | "oifname"), ..) => Field::Text(String::new()),
+            (Some("iif" | "iifname"), _, Direction::In | Direction::Between)
+            | (Some("oif" | "oifname"), _, Direction::Out | Direction::Between) => own,
+            (Some("ibrname" | "obrname"), ..) => Field::Text(interface.clone()),
+            // Within the chains of a bridge, the bridge itself is the other side.
+            (Some("iif" | "iifname" | "oif" | "oifname"), ..) => match layer {
+                Layer::Ip => Field::Text(String::new()),
+                Layer::Bridge(_) => Field::Text(interface.clone()),
+            },
             (Some("l4proto"), ..) => Field::Text(protocol.to_owned()),
             (Some("nfproto"), ..) => Field::Text("ipv4".to_owned()),
             (Some("protocol"), ..) => Field::Text("ip".to_owned()),
-            (Some("pkttype"), _, Direction::In) => {
+            (Some("pkttype"), _, Direction::In | Direction::Between) => {
                 Field::Text(if is_broadcast { "broadcast" } else { "host" }.to_owned())
             }
             (_, Some("state"), _) => Field::Text(if *is_established { "established" } else { "new" }.to_owned()),
@@ -289,6 +308,13 @@ impl<'a> Walk<'a> {
 
 fn yes(holds: bool) -> Match {
     if holds { Match::Yes } else { Match::No }
+}
+
+/// Returns whether a value is a text; one that ends with `*` is all texts that begin so.
+fn text_in(text: &str, right: &Value) -> Match {
+    right.as_str().map_or(Match::Maybe, |pattern| {
+        yes(pattern.strip_suffix('*').map_or(text == pattern, |prefix| text.starts_with(prefix)))
+    })
 }
 
 fn number_in(number: u64, right: &Value) -> Match {
