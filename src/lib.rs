@@ -7,8 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `fleet` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; pure |
-//! | `bounds` | shares and rates of one source; pure |
+//! | `fleet`, `bounds` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; shares and rates; pure |
 //! | `boot` | the decision, identity of machines, boot scripts; pure |
 //! | `iso`, `provision` | ISO 9660 with overlays; generated configs; pure |
 //! | `event`, `config` | events, counters and histograms; the configuration |
@@ -17,7 +16,7 @@
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
 //! | `dhcp`, `dhcpv6`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |
 //! | `http_client` | HTTP/1.1 client of the command line and the BMC clients |
-//! | `http`, `api` | HTTP transport; everything that HTTP answers |
+//! | `http`, `api`, `ui` | HTTP transport; everything that HTTP answers; the web page (pure) |
 //! | `controllers`, `doctor` | loops that look after objects; what is wrong with an appliance and its wire (pure) |
 //! | `appliance`, `cli` | the composition root; the command line |
 //!
@@ -58,3 +57,4 @@ pub mod provision;
 pub mod store;
 pub mod syslog;
 pub mod tftp;
+pub mod ui;

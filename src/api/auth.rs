@@ -12,10 +12,12 @@ use hyper::header::AUTHORIZATION;
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
-use crate::api::browser::{is_browser_request, is_cross_site};
+use crate::api::browser::{is_browser_request, is_cross_site, is_same_origin};
+use crate::api::session::{self, Session};
 use crate::gate::tokens;
 use crate::http::host_header;
 use crate::http::peer::{Peer, PeerTrust};
+use crate::store::now;
 
 /// Header fields that proxies add (RFC 7239; RFC 9110, section 7.6.3; and their predecessors).
 const FORWARDED: [&str; 6] =
@@ -30,6 +32,17 @@ pub enum Role {
     Viewer,
     /// Reads and writes the object API.
     Admin,
+}
+
+impl Role {
+    /// Returns the name of the role.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Viewer => "viewer",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// The bearer tokens of the object API.
@@ -55,6 +68,15 @@ impl Tokens {
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", state_dir.join(name).display())))
         };
         Ok(Self { admin: open("admin.token")?, viewer: open("viewer.token")? })
+    }
+
+    /// Returns the token of a role.
+    fn of(&self, role: Role) -> Option<&str> {
+        match role {
+            Role::Nobody => None,
+            Role::Viewer => Some(&self.viewer),
+            Role::Admin => Some(&self.admin),
+        }
     }
 }
 
@@ -96,6 +118,29 @@ impl Access {
             .and_then(|header| token(header, is_own))
             .map_or(Role::Nobody, |token| self.token_role(&token))
             .max(by_connection)
+            .max(self.cookie_role(headers))
+    }
+
+    /// Returns the role that a browser's login gives a request. It changes nothing unless the request proves that a page
+    /// of this server sends it: a page on another port of the same host gets the cookie sent as well.
+    fn cookie_role(&self, headers: &HeaderMap) -> Role {
+        let role = self.session(headers).map_or(Role::Nobody, |(role, _)| role);
+        if is_same_origin(headers) { role } else { role.min(Role::Viewer) }
+    }
+
+    /// Returns the role of a browser's login and the login's end, in seconds since 1970 (UTC); `None` for a request that
+    /// a page of another site caused.
+    pub fn session(&self, headers: &HeaderMap) -> Option<(Role, i64)> {
+        let session = Session::of(headers).filter(|_| !is_cross_site(headers))?;
+        let role = [Role::Admin, Role::Viewer].into_iter().find(|role| role.as_str() == session.role)?;
+        session.is_valid(self.tokens.of(role)?, now().as_second()).then_some((role, session.end))
+    }
+
+    /// Returns the `Set-Cookie` of a login with a token; `None` for a wrong token.
+    pub fn log_in(&self, token: &str, is_encrypted: bool) -> Option<String> {
+        let role = self.token_role(token);
+        let end = now().as_second() + session::LIFETIME;
+        session::set_cookie(self.tokens.of(role)?, role.as_str(), end, is_encrypted)
     }
 
     /// Returns the role of a token's bearer.
@@ -232,6 +277,32 @@ mod tests {
             let headers = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let peer = Peer { address: None, local: None, is_local: false, trust };
             assert_eq!(access.role(&peer, &headers.into_iter().collect()), expected, "{trust:?} {header}");
+        }
+    }
+
+    #[test]
+    fn a_login_reads_everywhere_and_writes_from_our_own_pages_only() {
+        let place = tempfile::tempdir().unwrap();
+        let access = access(place.path());
+        assert_eq!(access.log_in("x", false), None);
+        let cookie = |token: &str| access.log_in(token, false).unwrap().split(';').next().unwrap().to_owned();
+        let (admin, viewer) = (cookie(&access.tokens.admin), cookie(&access.tokens.viewer));
+        let rows: &[(&str, &[(&str, &str)], Role)] = &[
+            (&admin, &[], Role::Viewer),
+            (&admin, &[("sec-fetch-site", "none")], Role::Viewer),
+            (&admin, &[("sec-fetch-site", "same-origin")], Role::Admin),
+            (&admin, &[("origin", "http://a:1"), ("host", "a:1")], Role::Admin),
+            (&admin, &[("origin", "http://a:2"), ("host", "a:1")], Role::Nobody),
+            (&admin, &[("sec-fetch-site", "same-site")], Role::Nobody),
+            (&viewer, &[("sec-fetch-site", "same-origin")], Role::Viewer),
+            ("bootlatch_session=admin.99999999999.00", &[("sec-fetch-site", "same-origin")], Role::Nobody),
+        ];
+        for (cookie, fields, expected) in rows {
+            let fields = fields.iter().copied().chain([("cookie", *cookie)]);
+            let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let headers: HeaderMap = fields.collect();
+            let peer = Peer { address: None, local: None, is_local: true, trust: PeerTrust::Network };
+            assert_eq!(access.role(&peer, &headers), *expected, "{headers:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! must gain nothing by where that browser runs, or by what the browser knows.
 
 use hyper::header::{
-    ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderName, ORIGIN, REFERER,
+    ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER,
     UPGRADE_INSECURE_REQUESTS, USER_AGENT,
 };
 
@@ -13,6 +13,8 @@ const FIELDS: [HeaderName; 5] =
     [ORIGIN, REFERER, ACCEPT_LANGUAGE, UPGRADE_INSECURE_REQUESTS, ACCESS_CONTROL_REQUEST_METHOD];
 /// Start of the field names that only a browser itself may set (Fetch, section 2.2.2).
 const FORBIDDEN_PREFIX: &str = "sec-";
+/// The relation between the page that caused a request and its target (Fetch Metadata, section 2.4).
+const FETCH_SITE: &str = "sec-fetch-site";
 /// Start of the User-Agent of every browser.
 const BROWSERS: &[u8] = b"Mozilla/";
 /// Part of the User-Agent of a program that poses as a browser, and installs Windows.
@@ -30,13 +32,25 @@ pub fn is_browser_request(headers: &HeaderMap) -> bool {
 /// Returns whether a page of another site had the request sent. What the browser adds by itself, a client certificate
 /// or a password that it remembers, then proves nothing.
 pub fn is_cross_site(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
+    if let Some(site) = headers.get(FETCH_SITE) {
         return site != "same-origin" && site != "none";
     }
-    let Some(origin) = headers.get(ORIGIN) else { return false };
+    headers.get(ORIGIN).is_some_and(|origin| !is_own_origin(origin, headers))
+}
+
+/// Returns whether the request proves that a page of this server sent it. Without TLS, and not over the loopback,
+/// browsers send no `Sec-Fetch-Site`; they send Origin with all methods but GET and HEAD (Fetch, section 3.1).
+pub fn is_same_origin(headers: &HeaderMap) -> bool {
+    match headers.get(FETCH_SITE) {
+        Some(site) => site == "same-origin",
+        None => headers.get(ORIGIN).is_some_and(|origin| is_own_origin(origin, headers)),
+    }
+}
+
+fn is_own_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    authority.is_none() || authority != host
+    authority.is_some() && authority == host
 }
 
 #[cfg(test)]

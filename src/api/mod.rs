@@ -1,4 +1,4 @@
-//! Answers of HTTP: machines' requests, the object API, Redfish, health and metrics.
+//! Answers of HTTP: machines' requests, the object API, Redfish, the web page, health and metrics.
 
 pub mod auth;
 pub mod browser;
@@ -16,5 +16,7 @@ pub mod route;
 pub mod route_search;
 pub mod router;
 pub mod routes;
+pub mod session;
 pub mod state;
+pub mod ui;
 pub mod uploads;

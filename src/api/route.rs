@@ -93,6 +93,39 @@ pub enum Endpoint {
     Review(Review),
     /// The Redfish service, which finds the resource itself.
     Redfish,
+    /// The web page. It is not part of the API, so the OpenAPI document leaves it out.
+    Ui(UiEndpoint),
+}
+
+/// The requests of a browser that shows the web page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UiEndpoint {
+    /// Leads to the first page.
+    Start,
+    /// The login page.
+    Login,
+    /// Logs in with a token.
+    LogIn,
+    /// Logs out.
+    LogOut,
+    /// A file of the page.
+    Asset,
+    /// The rows of all objects.
+    Rows,
+    /// The stream of changed rows.
+    Events,
+    /// The page of all hosts.
+    Hosts,
+    /// The page of one host.
+    Host,
+    /// The page of all ISOs.
+    Isos,
+    /// The page of all boot configs.
+    Configs,
+    /// The page of the network.
+    Network,
+    /// The page of the timeline.
+    Activity,
 }
 
 /// The requests of machines.

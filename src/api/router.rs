@@ -21,7 +21,7 @@ use crate::api::objects::{
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
-use crate::api::{generate, openapi, redfish, rehearsal, route_search, uploads};
+use crate::api::{generate, openapi, redfish, rehearsal, route_search, ui, uploads};
 use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
@@ -161,6 +161,9 @@ async fn answer(
         Endpoint::Machine(MachineEndpoint::Report) => report(shared, &peer, target, request).await,
         Endpoint::Machine(endpoint) => machine(shared, &peer, recent, target, endpoint, &request).await,
         Endpoint::Ops(endpoint) => ops(shared, endpoint).await,
+        Endpoint::Ui(endpoint) if serves == Serves::Everything => {
+            ui::answer(shared, &peer, endpoint, &parts, request, stop).await
+        }
         Endpoint::Redfish if serves == Serves::Everything => redfish::answer(shared, &peer, &parts, request).await,
         Endpoint::Api(_) | Endpoint::Object(_) | Endpoint::Review(_) if serves == Serves::Everything => {
             let answered = match authorize(shared, &peer, request.headers(), operation.caller) {
@@ -169,7 +172,9 @@ async fn answer(
             };
             answered.unwrap_or_else(|status| status.reply())
         }
-        Endpoint::Redfish | Endpoint::Api(_) | Endpoint::Object(_) | Endpoint::Review(_) => Status::no_route().reply(),
+        Endpoint::Redfish | Endpoint::Api(_) | Endpoint::Object(_) | Endpoint::Review(_) | Endpoint::Ui(_) => {
+            Status::no_route().reply()
+        }
     }
 }
 
@@ -332,7 +337,9 @@ async fn api(
         Endpoint::Review(review) => return access_reviews::answer(review, role, request).await,
         Endpoint::Object(endpoint) => return object(shared, peer, target, endpoint, role, request, stop).await,
         Endpoint::Api(endpoint) => endpoint,
-        Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Redfish => return Err(Status::no_route()),
+        Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Redfish | Endpoint::Ui(_) => {
+            return Err(Status::no_route());
+        }
     };
     let key = target.parameter("key").unwrap_or_default();
     match endpoint {

@@ -1,6 +1,7 @@
 //! The table of routes: every path that the server answers, with its operations.
 
 mod entries;
+mod ui;
 
 use crate::api::route::ApiEndpoint as Api;
 use crate::api::route::Caller::{Admin, Anyone, Viewer};
@@ -11,8 +12,9 @@ use crate::api::route::{Endpoint, Resource, Review, Route, RouteMethod};
 use crate::fleet::Kind::{self, BareMetalHost, BootConfig, IscsiCdrom};
 
 use entries::{delete, get, machine, patch, post, put, redfish, route};
+use ui::UI_ROUTES;
 
-/// Every route of the server.
+/// Every route of the server but those of the web page.
 static ROUTES: &[Route] = &[
     // What machines ask.
     route(
@@ -524,8 +526,8 @@ static ROUTES: &[Route] = &[
 ];
 
 /// Returns all routes.
-pub fn routes() -> &'static [Route] {
-    ROUTES
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(UI_ROUTES)
 }
 
 /// Returns every subresource with its Kubernetes verbs, in the table's order.
@@ -534,9 +536,12 @@ pub fn subresources() -> impl Iterator<Item = (Kind, &'static str, &'static [&'s
         let Resource { kind, subresource } = route.resource?;
         let verbs = route.operations.iter().find_map(|operation| match operation.endpoint {
             Endpoint::Object(endpoint) => Some(endpoint.verbs()),
-            Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Api(_) | Endpoint::Review(_) | Endpoint::Redfish => {
-                None
-            }
+            Endpoint::Machine(_)
+            | Endpoint::Ops(_)
+            | Endpoint::Api(_)
+            | Endpoint::Review(_)
+            | Endpoint::Redfish
+            | Endpoint::Ui(_) => None,
         });
         Some((kind, subresource?, verbs?))
     })
@@ -549,9 +554,12 @@ pub fn verbs(kind: Kind) -> Vec<&'static str> {
         .flat_map(|route| route.operations)
         .filter_map(|operation| match operation.endpoint {
             Endpoint::Object(endpoint) => Some(endpoint.verbs()),
-            Endpoint::Machine(_) | Endpoint::Ops(_) | Endpoint::Api(_) | Endpoint::Review(_) | Endpoint::Redfish => {
-                None
-            }
+            Endpoint::Machine(_)
+            | Endpoint::Ops(_)
+            | Endpoint::Api(_)
+            | Endpoint::Review(_)
+            | Endpoint::Redfish
+            | Endpoint::Ui(_) => None,
         })
         .flatten()
         .copied()

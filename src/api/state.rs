@@ -9,6 +9,7 @@ use crate::api::auth::Access;
 use crate::api::objects::pages::Pages;
 use crate::api::redfish::host_locks::HostLocks;
 use crate::api::redfish::sessions::Sessions;
+use crate::api::ui::places::StreamPlaces;
 use crate::gate::Gate;
 use crate::gate::rehearsal::ProtocolQueries;
 use crate::images::served_directory::ServedDirectory;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub pages: Pages,
     /// Open Redfish sessions.
     pub sessions: Sessions,
+    /// Places of the web page's streams.
+    pub streams: StreamPlaces,
     /// Hosts whose boot device a Redfish client is changing.
     pub host_locks: HostLocks,
     /// Queue of writers that retry after a version conflict.
@@ -67,6 +70,7 @@ impl Shared {
             access,
             pages: Pages::default(),
             sessions: Sessions::default(),
+            streams: StreamPlaces::default(),
             host_locks: HostLocks::default(),
             retry_queue: Arc::default(),
             queries: Arc::new(queries),

@@ -74,6 +74,7 @@ pub struct Store {
     stranger_log: Arc<StrangerLog>,
     version: watch::Receiver<u64>,
     leases: watch::Receiver<u64>,
+    entry_changes: watch::Receiver<u64>,
     /// Reader of the timeline; `None` once the state is closed.
     reader: std::sync::Mutex<Option<sqlite::TimelineReader>>,
     directory: PathBuf,
@@ -135,6 +136,7 @@ impl Store {
         let (entries, queued_entries) = mpsc::channel(writer::MAX_QUEUED_ENTRIES);
         let (announce, version) = watch::channel(first.version);
         let (announce_leases, leases) = watch::channel(0);
+        let (announce_entries, entry_changes) = watch::channel(0);
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
         let write_error = Arc::new(ArcSwapOption::empty());
@@ -146,6 +148,7 @@ impl Store {
             history: history.clone(),
             announce,
             announce_leases,
+            announce_entries,
             write_error: write_error.clone(),
             stranger_log: stranger_log.clone(),
             reserve: disk_reserve::DiskReserve::open(directory),
@@ -166,6 +169,7 @@ impl Store {
                 stranger_log,
                 version,
                 leases,
+                entry_changes,
                 reader,
                 directory: directory.to_owned(),
                 write_error,
@@ -299,6 +303,11 @@ impl Store {
     /// Returns a counter that changes after each transaction with leases.
     pub fn lease_changes(&self) -> watch::Receiver<u64> {
         self.leases.clone()
+    }
+
+    /// Returns a counter that changes after each transaction with timeline entries.
+    pub fn entry_changes(&self) -> watch::Receiver<u64> {
+        self.entry_changes.clone()
     }
 
     /// Queues an event for the timeline and logs it. Returns at once; the event is on disk within a second.

@@ -169,6 +169,8 @@ pub struct Writer {
     pub announce: watch::Sender<u64>,
     /// Number of commits with leases.
     pub announce_leases: watch::Sender<u64>,
+    /// Announces timeline entries.
+    pub announce_entries: watch::Sender<u64>,
     /// Error of the last write; `None` if it succeeded.
     pub write_error: Arc<ArcSwapOption<String>>,
     /// The bound of log lines about strangers.
@@ -219,11 +221,15 @@ impl Writer {
         }
         match written {
             Ok(()) => {
+                let has_entries = entries.len() > waiting;
                 entries.truncate(waiting);
                 if self.write_error.swap(None).is_some() {
                     tracing::info!("state write recovered");
                 }
                 self.publish(transaction);
+                if has_entries {
+                    self.announce_entries.send_modify(|count| *count += 1);
+                }
             }
             Err(error) => {
                 // The events of changes that were not made did not happen.

@@ -12,7 +12,8 @@ use crate::api::objects::write::find;
 use crate::api::state::Shared;
 use crate::boot::diagnosis::describe;
 use crate::fleet::text::printable;
-use crate::fleet::{Key, Object, Stall};
+use crate::fleet::{Host, Key, Object, Stall};
+use crate::gate::Gate;
 use crate::http::reply::{self, Reply};
 
 /// Why a host does not boot.
@@ -52,7 +53,12 @@ pub struct SeenStep {
 /// 404: the host does not exist.
 pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
     let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
-    let (gate, mac) = (&shared.gate, host.spec.boot_mac_address);
+    Ok(reply::json(StatusCode::OK, &report(&shared.gate, &host)))
+}
+
+/// Returns why a host does not boot.
+pub fn report(gate: &Gate, host: &Host) -> DiagnosisReport {
+    let mac = host.spec.boot_mac_address;
     let machine = gate.traces.look_up(mac);
     let ledgers = machine.as_ref().map(|machine| gate.ledgers(machine)).unwrap_or_default();
     let steps = machine.map(|machine| machine.steps).unwrap_or_default();
@@ -63,13 +69,12 @@ pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
         count: evidence.count,
         text: printable(&describe(&evidence.step)).into_owned(),
     });
-    let report = DiagnosisReport {
+    DiagnosisReport {
         api_version: "v1",
         kind: "Diagnosis",
         host: host.metadata.name.to_string(),
         diagnosis: gate.stalls.get(mac),
         steps: steps.collect(),
         ledger: ledgers.into_iter().map(|ledger| BootLedger::new(clock, ledger)).collect(),
-    };
-    Ok(reply::json(StatusCode::OK, &report))
+    }
 }

@@ -105,6 +105,11 @@ impl Status {
         Self::failure(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
+    /// Returns 429 TooManyRequests.
+    pub fn too_many_requests(message: impl Into<String>) -> Self {
+        Self::failure(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+    }
+
     /// Returns 410 Expired: a version is no longer in the history.
     pub fn gone(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::GONE, "Expired", message)

@@ -7,9 +7,10 @@ use crate::api::openapi::{machines, objects, redfish};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, Operation, OpsEndpoint, Route};
 use crate::api::routes::routes;
 
-/// Returns every route with its operations.
+/// Returns every route but those of the web page, with its operations.
 pub fn all() -> Value {
-    let paths = routes().iter().map(|route| {
+    let is_api = |route: &&Route| !route.operations.iter().any(|one| matches!(one.endpoint, Endpoint::Ui(_)));
+    let paths = routes().filter(is_api).map(|route| {
         let operations = route.operations.iter();
         let item: Map<String, Value> =
             operations.map(|one| (one.method.openapi().to_owned(), operation(route, one))).collect();
@@ -26,6 +27,7 @@ fn operation(route: &Route, operation: &Operation) -> Value {
         Endpoint::Object(endpoint) => objects::details(route, endpoint),
         Endpoint::Review(_) => review(),
         Endpoint::Redfish => redfish::details(route, operation),
+        Endpoint::Ui(_) => Details::default(),
     };
     let parameters: Vec<Value> = route.parameters().map(path_parameter).chain(parameters).collect();
     let security = match operation.caller {

@@ -1,7 +1,7 @@
 //! The entries of the table of routes.
 
 use crate::api::route::Caller::{self, Machine};
-use crate::api::route::{Endpoint, MachineEndpoint, Operation, Resource, Route, RouteMethod};
+use crate::api::route::{Endpoint, MachineEndpoint, Operation, Resource, Route, RouteMethod, UiEndpoint};
 use crate::fleet::Kind;
 
 /// Returns a route.
@@ -61,4 +61,15 @@ pub(super) const fn patch(id: &'static str, summary: &'static str, caller: Calle
 /// Returns a DELETE.
 pub(super) const fn delete(id: &'static str, summary: &'static str, caller: Caller, endpoint: Endpoint) -> Operation {
     Operation { method: RouteMethod::Delete, id, summary, caller, endpoint }
+}
+
+/// Returns an operation of the web page. A page itself is for anyone: it leads to the login.
+pub(super) const fn ui(
+    method: RouteMethod,
+    id: &'static str,
+    summary: &'static str,
+    caller: Caller,
+    endpoint: UiEndpoint,
+) -> Operation {
+    Operation { method, id, summary, caller, endpoint: Endpoint::Ui(endpoint) }
 }
