@@ -46,6 +46,8 @@ const IO_EDGE: &[&str] = &[
     "appliance/doctor/wire.rs",
     "appliance/listeners.rs",
     "appliance/log.rs",
+    "appliance/log/journal.rs",
+    "appliance/log/json.rs",
     "appliance/memory.rs",
     "appliance/mod.rs",
     "appliance/privileges.rs",

@@ -1,26 +1,50 @@
-//! The log on standard error.
+//! The log: lines of text or JSON on standard error, or fields of the journal.
+
+mod fields;
+mod journal;
+mod json;
 
 use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
+use crate::config::LogFormat;
 use crate::fleet::text::printable;
 
-/// Starts the log on standard error. `BOOTLATCH_LOG` sets the filter, such as `bootlatch=debug`.
-pub fn start() {
+use journal::JournalLayer;
+use json::JsonLayer;
+
+/// A layer that writes the log.
+type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts the log. `BOOTLATCH_LOG` sets the filter, such as `bootlatch=debug`. Returns whether the lines are text for
+/// people.
+pub fn start(format: LogFormat) -> bool {
     let given = std::env::var("BOOTLATCH_LOG").unwrap_or_else(|_| "info".to_owned());
     let parsed = given.parse::<Targets>();
     let filter = parsed.as_ref().map_or_else(|_| Targets::new().with_default(LevelFilter::INFO), Targets::clone);
-    let colours = io::stderr().is_terminal();
-    let writer = move || PrintableWriter { out: io::stderr(), colours };
-    let log = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).with_target(false);
+    let journal = if format == LogFormat::Auto { JournalLayer::connect() } else { None };
+    let (log, is_text): (LogLayer, bool) = match (format, journal) {
+        (LogFormat::Json, _) => (Box::new(JsonLayer), false),
+        (LogFormat::Auto, Some(journal)) => (Box::new(journal), false),
+        (LogFormat::Auto | LogFormat::Text, _) => (text_layer(), true),
+    };
     // A second start within one process, as in a test, keeps the first log.
     let _ = tracing_subscriber::registry().with(log).with(filter).try_init();
     if let Err(error) = parsed {
         tracing::warn!(filter = given, %error, "invalid BOOTLATCH_LOG: default level info in use");
     }
+    is_text
+}
+
+/// Returns the layer that writes lines of text, with colours on a terminal.
+fn text_layer() -> LogLayer {
+    let colours = io::stderr().is_terminal();
+    let writer = move || PrintableWriter { out: io::stderr(), colours };
+    Box::new(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).with_target(false))
 }
 
 /// A writer of log lines, each in one call. What a machine sent can neither begin a line of its own nor act on the

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::api::state::Shared;
-use crate::config::{self, Config, DhcpMode, Flags, StartRefused};
+use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::Manifests;
 use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
 use crate::dhcpv6::serve::FirmwareListener;
@@ -62,12 +62,26 @@ type Services = JoinSet<anyhow::Result<()>>;
 /// # Errors
 /// The reason why the start failed (no request was answered then), or why a service ended.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
-    // 1. The log, the allocator, and the mode of new files. The state holds secrets: no access for others.
-    log::start();
+    let config = config::load(&flags);
+    // A broken file does not name the format of the log.
+    let format = config.as_ref().map_or_else(|_| flags.log_format.unwrap_or_default(), |config| config.log_format);
+    let is_text = log::start(format);
+    let ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, flags.start_empty));
+    match ended {
+        Err(error) if !is_text => {
+            tracing::error!(error = format!("{error:#}"), "the server ended");
+            Err(error.context(Logged))
+        }
+        ended => ended,
+    }
+}
+
+/// Runs the appliance with a configuration.
+fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
+    // 1. The allocator, and the mode of new files. The state holds secrets: no access for others.
     memory::limit_arenas();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
-    // 2. The configuration and the directories.
-    let config = config::load(&flags)?;
+    // 2. The directories.
     let user = privileges::choose(config.user.as_deref())?;
     let isos = config.state_dir.join("isos");
     state_dir::create_directory(&config.state_dir, "state_dir")?;
@@ -95,7 +109,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         state_dir::create_directory(&config.files_dir, "files_dir")?;
     }
     // 5. The state and the services, until a signal.
-    let options = OpenOptions { seal, start_empty: flags.start_empty };
+    let options = OpenOptions { seal, start_empty };
     let opened = Store::open(&config.state_dir, config.install.clone(), options);
     let (store, writer) = opened.map_err(|error| StartRefused(error.to_string()))?;
     let last = store.clone();
@@ -216,13 +230,19 @@ impl Appliance {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         tracing::info!("stopping");
         stop.send_replace(true);
-        let all = async { while services.join_next().await.is_some() {} };
-        if tokio::time::timeout(config.shutdown_timeout, all).await.is_err() {
-            tracing::warn!(timeout = ?config.shutdown_timeout, "services aborted at the end of shutdown_timeout");
-        }
+        end_services(services, config.shutdown_timeout).await;
         drop(wake);
         dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread panicked"))?;
         result
+    }
+}
+
+/// Waits until all services have ended, and aborts those that have not in time.
+async fn end_services(mut services: Services, timeout: Duration) {
+    let all = async { while services.join_next().await.is_some() {} };
+    if tokio::time::timeout(timeout, all).await.is_err() {
+        let timeout_seconds = timeout.as_secs();
+        tracing::warn!(timeout_seconds, "services aborted at the end of shutdown_timeout");
     }
 }
 

@@ -97,7 +97,11 @@ pub fn bounded<T>(what: String, step: impl FnOnce() -> T) -> T {
     let (done, waiting) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
         if waiting.recv_timeout(STEP_TIMEOUT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            tracing::error!(what, timeout = ?STEP_TIMEOUT, "start failed: no answer from a file system");
+            tracing::error!(
+                what,
+                timeout_seconds = STEP_TIMEOUT.as_secs(),
+                "start failed: no answer from a file system"
+            );
             std::process::exit(1);
         }
     });

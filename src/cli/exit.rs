@@ -1,6 +1,6 @@
 //! Exit status of commands.
 
-use crate::config::StartRefused;
+use crate::config::{Logged, StartRefused};
 use crate::doctor::Severity;
 
 use super::client::ClientError;
@@ -105,5 +105,5 @@ pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
 
 /// Returns whether an error ends a command without a message.
 pub fn is_silent(error: &anyhow::Error) -> bool {
-    error.is::<OutputClosed>() || error.is::<Differs>() || error.is::<Unwell>()
+    error.is::<Logged>() || error.is::<OutputClosed>() || error.is::<Differs>() || error.is::<Unwell>()
 }

@@ -4,6 +4,7 @@ mod access;
 mod dhcp;
 mod iscsi;
 mod limits;
+mod log_format;
 mod renamed_keys;
 mod syslog;
 mod tftp;
@@ -28,6 +29,7 @@ use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use iscsi::{Iscsi, IscsiAccess};
 pub use limits::Limits;
 pub use syslog::Syslog;
+pub use log_format::LogFormat;
 pub use tftp::Tftp;
 use validator::Validator;
 
@@ -89,6 +91,8 @@ pub struct Config {
     pub limits: Limits,
 }
 
+    /// Format of the log.
+    pub log_format: LogFormat,
 /// An invalid configuration: the file, the line if it is known, the key, and the fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -155,6 +159,9 @@ pub struct Flags {
 
 /// The file as it is written, before validation.
 #[derive(Debug, Default, Deserialize)]
+    /// Format of the log [default: auto]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     interface: Option<Spanned<String>>,
@@ -189,6 +196,7 @@ struct Raw {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
+    log_format: Option<LogFormat>,
     mac: Option<Spanned<String>>,
     architecture: Option<Spanned<String>>,
     subnet: Option<Spanned<String>>,
@@ -228,6 +236,11 @@ pub struct StartRefused(pub String);
 /// # Errors
 /// An error of the configuration, with the file, the line and the key.
 pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
+/// The context of an error that the log has as a line: the command line does not print it again.
+#[derive(Debug, thiserror::Error)]
+#[error("the server ended")]
+pub struct Logged;
+
     let default = Path::new(DEFAULT_PATH);
     let path = flags.config.as_deref().unwrap_or(default);
     let text = match std::fs::read_to_string(path) {
@@ -293,6 +306,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
 
 #[cfg(test)]
 mod tests {
+        log_format: flags.log_format.or(raw.log_format).unwrap_or_default(),
     use super::*;
 
     use crate::boot::Program;

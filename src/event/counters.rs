@@ -60,13 +60,23 @@ impl Counters {
 
     /// Counts a request that a decision refused.
     pub fn count_refused(&self, protocol: Protocol, reason: Reason, from: Option<IpAddr>) {
-        tracing::debug!(protocol = protocol.as_str(), reason = reason.code(), ?from, "request refused");
+        tracing::debug!(
+            protocol = protocol.as_str(),
+            reason = reason.code(),
+            from = from.map(tracing::field::display),
+            "request refused"
+        );
         self.refused[protocol as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a packet or request that never reached a decision.
     pub fn count_dropped(&self, protocol: Protocol, reason: DropReason, from: Option<IpAddr>) {
-        tracing::debug!(protocol = protocol.as_str(), reason = reason.code(), ?from, "packet dropped");
+        tracing::debug!(
+            protocol = protocol.as_str(),
+            reason = reason.code(),
+            from = from.map(tracing::field::display),
+            "packet dropped"
+        );
         self.dropped[protocol as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 

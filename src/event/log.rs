@@ -71,7 +71,7 @@ impl Entry {
             host = self.host.as_ref().map(Name::as_str),
             source = InstallerSource::code(*source),
             stage,
-            level = level.map(LogLevel::code),
+            installer_level = level.map(LogLevel::code),
             detail = message,
             "{}",
             self.event.summary()

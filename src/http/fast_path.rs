@@ -138,7 +138,8 @@ async fn finish(mut stream: TcpStream, mut followed: FollowedBody) -> Option<Una
 }
 
 fn is_sent(sent: io::Result<()>, peer: Peer) -> bool {
-    sent.inspect_err(|error| tracing::debug!(%error, ?peer, "connection failed")).is_ok()
+    let address = peer.address.map(tracing::field::display);
+    sent.inspect_err(|error| tracing::debug!(%error, peer = address, "connection failed")).is_ok()
 }
 
 /// Parses the bytes as a request that is answered here. `is_fast` is the handler's.

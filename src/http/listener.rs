@@ -230,7 +230,7 @@ async fn pause(error: &io::Error) {
 async fn drain(mut connections: JoinSet<()>) {
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN_TIMEOUT, ended).await.is_err() {
-        tracing::info!(timeout = ?DRAIN_TIMEOUT, "open connections closed at shutdown");
+        tracing::info!(timeout_seconds = DRAIN_TIMEOUT.as_secs(), "open connections closed at shutdown");
     }
 }
 
@@ -280,7 +280,7 @@ pub async fn serve_http1<H: Handler>(
         if let (true, Some(address)) = (is_head_memory(&error), peer.address) {
             handler.record_refused(address, ConnectionRefusal::HeadMemory);
         }
-        tracing::debug!(%error, ?peer, "connection failed");
+        tracing::debug!(%error, peer = peer.address.map(tracing::field::display), "connection failed");
     }
 }
 

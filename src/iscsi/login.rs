@@ -41,15 +41,19 @@ pub enum LoginDecision {
 }
 
 /// Status class and detail of a login that the caller refuses (RFC 7143 11.13.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoginRefusal {
     /// 0x0202: the initiator may not attach this target.
+    #[error("the initiator may not attach this target")]
     Forbidden,
     /// 0x0203: no such target.
+    #[error("no such target")]
     NotFound,
     /// 0x0301: the target exists and cannot be served now.
+    #[error("the target cannot be served now")]
     Unavailable,
     /// 0x0302: too many sessions.
+    #[error("too many sessions")]
     OutOfResources,
 }
 
@@ -57,7 +61,7 @@ pub enum LoginRefusal {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// The caller refused.
-    #[error("refused: {0:?}")]
+    #[error("refused: {0}")]
     Refused(LoginRefusal),
     /// The initiator was sent to another portal.
     #[error("redirected to {portal}")]

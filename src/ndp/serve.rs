@@ -48,7 +48,8 @@ pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver
         let Some(mac) = buffer.get(..length).and_then(advert::solicitation_sender) else { continue };
         if from.ip().is_unicast_link_local() && gate.ipxe_clients.take(mac) {
             let sent = socket.send_to(&advert::empty_advertisement(), SocketAddr::V6(from)).await;
-            tracing::debug!(%mac, %from, ?sent, "router solicitation answered");
+            let error = sent.err().map(tracing::field::display);
+            tracing::debug!(%mac, %from, error, "router solicitation answered");
         }
     }
 }

@@ -482,7 +482,7 @@ impl RequestHandler {
     /// Handles an answer to a conflict probe: the address is in use by another host.
     pub fn on_probe_answer(&mut self, address: Ipv4Addr, by: Option<Mac>) {
         if let Some(message) = self.probes.take_conflict(address, by) {
-            tracing::warn!(%address, ?by, "address conflict: lease address in use by another host");
+            tracing::warn!(%address, by = by.map(tracing::field::display), "address conflict: lease address in use by another host");
             self.server.on_probe_result(address, true, clock::steady_now());
             self.defer(message);
         }

@@ -120,7 +120,7 @@ pub fn spawn(
     warn_small_neighbour_table(&settings, &gate);
     let serve = |(index, bound): (usize, BoundInterface)| {
         let BoundInterface { name, address, mode, sockets } = bound;
-        tracing::info!(interface = name, %address, ?mode, "DHCP listening");
+        tracing::info!(interface = name, %address, mode = mode.code(), "DHCP listening");
         let site = Arc::new(gate.site.reached_at(address.into()));
         let detector = ServerDetector::new(address, settings.check_interval, Instant::now());
         let mut networks = networks_of(&name)?;

@@ -382,7 +382,7 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
                     gate.trace(facts.mac, Step::Read { octets: sent, is_over: true });
                 }
             }
-            tracing::debug!(peer = %login.peer, ?end, sent, "iSCSI session ended");
+            tracing::debug!(peer = %login.peer, end = end.map(tracing::field::display), sent, "iSCSI session ended");
         }
         ConnectionReport::Refused {
             peer,
@@ -412,11 +412,11 @@ fn record_report(gate: &Gate, report: ConnectionReport) {
         }
         ConnectionReport::Refused { peer, login, end } => {
             let initiator = login.map(|login| loggable_initiator(gate, &login));
-            tracing::debug!(%peer, initiator, ?end, "iSCSI login failed");
+            tracing::debug!(%peer, initiator, end = end.map(tracing::field::display), "iSCSI login failed");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::ContradictedClaim, Some(peer.ip()));
         }
         ConnectionReport::Rejected { peer, opcode, why } => {
-            tracing::debug!(%peer, opcode, ?why, "iSCSI PDU rejected");
+            tracing::debug!(%peer, opcode, reason = why.code(), "iSCSI PDU rejected");
             gate.counters.count_dropped(Protocol::Iscsi, DropReason::BadHeader, Some(peer.ip()));
         }
         ConnectionReport::Full { peer, excess } => {

@@ -184,3 +184,18 @@ impl std::fmt::Debug for ConnectionHandler {
         f.debug_struct("ConnectionHandler").finish_non_exhaustive()
     }
 }
+
+impl Rejection {
+    /// Returns the code of the reason, in snake case.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::DataDigest => "data_digest",
+            Self::Snack => "snack",
+            Self::Protocol => "protocol",
+            Self::NotSupported => "not_supported",
+            Self::TooManyImmediate => "too_many_immediate",
+            Self::TaskInProgress => "task_in_progress",
+            Self::InvalidField => "invalid_field",
+        }
+    }
+}

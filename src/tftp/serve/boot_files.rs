@@ -347,7 +347,7 @@ fn record_report(gate: &Gate, on_progress: &impl Fn(Mac), report: TransferReport
             if let TransferEnd::Peer(Ending::Forged) = how {
                 gate.counters.count_dropped(Protocol::Tftp, DropReason::ForgedAck, Some(peer.ip()));
             }
-            tracing::debug!(%peer, file = file_name(&asked), ?how, octets, "TFTP transfer aborted");
+            tracing::debug!(%peer, file = file_name(&asked), reason = how.code(), octets, "TFTP transfer aborted");
         }
         TransferReport::Refused { peer, asked, why } => {
             if let (FileRefusal::NotFound, Some(asked)) = (why, &asked)

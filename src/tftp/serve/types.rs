@@ -201,6 +201,24 @@ pub enum TransferEnd {
     Stopped,
 }
 
+impl TransferEnd {
+    /// Returns the code of the end, in snake case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Peer(Ending::Complete) => "complete",
+            Self::Peer(Ending::Probed) => "probed",
+            Self::Peer(Ending::Aborted(_)) => "aborted",
+            Self::Peer(Ending::Silent) => "silent",
+            Self::Peer(Ending::Forged) => "forged",
+            Self::Replaced => "replaced",
+            Self::Displaced => "displaced",
+            Self::Unreadable(_) => "unreadable",
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// The reason a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FileRefusal {
