@@ -84,6 +84,7 @@ const IO_EDGE: &[&str] = &[
     "controllers/manifests.rs",
     "controllers/power.rs",
     "controllers/stalls.rs",
+    "controllers/webhooks.rs",
     "dhcp/serve/handler.rs",
     "dhcp/serve/handler/records.rs",
     "dhcp/serve/host_changes.rs",
@@ -129,6 +130,7 @@ const IO_EDGE: &[&str] = &[
     "store/disk_reserve.rs",
     "store/free_space.rs",
     "store/mod.rs",
+    "store/outbox.rs",
     "store/seal.rs",
     "store/sqlite.rs",
     "store/timeline_sizes.rs",
@@ -206,7 +208,10 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
             "ui",
         ],
         "ui" => &["event", "fleet"],
-        "controllers" => &["admission", "bmc", "boot", "event", "fleet", "gate", "images", "iso", "store"],
+        "webhooks" => &["event", "fleet"],
+        "controllers" => {
+            &["admission", "bmc", "boot", "event", "fleet", "gate", "http_client", "images", "iso", "store", "webhooks"]
+        }
         "cli" => &["admission", "config", "doctor", "event", "fleet", "http_client", "iso", "provision"],
         "doctor" => &[],
         "appliance" | "main" | "lib" => return None,
@@ -695,6 +700,24 @@ fn nothing_is_postponed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_log_line_shows_a_value_as_rust_writes_it() {
+    const MACROS: &[&str] = &["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (at, _) in source.code.match_indices("tracing::") {
+            let line = &source.code[at + "tracing::".len()..];
+            let Some(arguments) = MACROS.iter().find_map(|name| line.strip_prefix(name)) else { continue };
+            let arguments = &arguments[..arguments.find(");").unwrap_or(arguments.len())];
+            let words: String = arguments.split_whitespace().collect::<Vec<_>>().join(" ");
+            if ["= ?", ", ?", ":?}"].iter().any(|mark| words.contains(mark)) || words.starts_with('?') {
+                wrong.push(format!("src/{}: {words}", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "write a code, a number or a text in place of a Debug value:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -3,9 +3,12 @@
 mod codes;
 mod counters;
 mod histogram;
+mod host_counters;
 mod log;
+mod notification;
 pub mod power_report;
 mod printable;
+mod webhook_counters;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,6 +28,9 @@ pub use crate::boot::diagnosis::ledger::{BootOutcome, LedgerStage};
 pub use codes::{DeliveryChannel, OtherServerRole};
 pub use counters::Counters;
 pub use histogram::{DurationHistogram, HistogramReading};
+pub use host_counters::HostCounters;
+pub use notification::{Notification, NotificationDetail};
+pub use webhook_counters::{NotificationLoss, WebhookCounters};
 
 /// An entry of the timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

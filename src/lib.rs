@@ -7,16 +7,16 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `fleet`, `bounds` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; shares and rates; pure |
+//! | `fleet` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; pure |
 //! | `boot` | the decision, identity of machines, boot scripts; pure |
-//! | `iso`, `provision` | ISO 9660 with overlays; generated configs; pure |
+//! | `bounds`, `iso`, `provision` | shares and rates of one source; ISO 9660 with overlays; generated configs; pure |
 //! | `event`, `config` | events, counters and histograms; the configuration |
 //! | `store` | the state: one snapshot for readers, one writer, the timeline |
 //! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
 //! | `dhcp`, `dhcpv6`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |
-//! | `http_client` | HTTP/1.1 client of the command line and the BMC clients |
 //! | `http`, `api`, `ui` | HTTP transport; everything that HTTP answers; the web page (pure) |
+//! | `http_client`, `webhooks` | HTTP/1.1 client; what webhooks are sent, and when (pure) |
 //! | `controllers`, `doctor` | loops that look after objects; what is wrong with an appliance and its wire (pure) |
 //! | `appliance`, `cli` | the composition root; the command line |
 //!
@@ -58,3 +58,4 @@ pub mod store;
 pub mod syslog;
 pub mod tftp;
 pub mod ui;
+pub mod webhooks;

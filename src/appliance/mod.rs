@@ -9,6 +9,7 @@ mod privileges;
 mod queries;
 mod settings;
 mod state_dir;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::api::auth;
 use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::Manifests;
+use crate::controllers::webhooks as deliveries;
+use crate::controllers::webhooks::Webhook;
 use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
 use crate::dhcpv6::serve::FirmwareListener;
 use crate::gate::tokens::BootTokens;
@@ -35,7 +38,7 @@ use crate::http::peer::Serves;
 use crate::images::library::ImageLibrary;
 use crate::images::uploads;
 use crate::iscsi::serve::admission;
-use crate::store::{OpenOptions, Seal, Store};
+use crate::store::{OpenOptions, OutboxReader, Seal, Store};
 use crate::syslog::serve::{self as syslog, SyslogSockets};
 use crate::tftp::serve::boot_files::{self, BootFiles};
 use crate::{dhcp, ndp};
@@ -95,6 +98,7 @@ fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
     let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
     let programs = boot_files::read_programs(&config.firmware_dir, wanted)?;
     let seal = read_seal(&config)?;
+    let webhooks = webhooks::read(&config)?;
     // 4. Privileges.
     drop(taken);
     if let Some(user) = &user {
@@ -109,7 +113,7 @@ fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
         state_dir::create_directory(&config.files_dir, "files_dir")?;
     }
     // 5. The state and the services, until a signal.
-    let options = OpenOptions { seal, start_empty };
+    let options = OpenOptions { seal, start_empty, outbox_readers: outbox_readers(&webhooks) };
     let opened = Store::open(&config.state_dir, config.install.clone(), options);
     let (store, writer) = opened.map_err(|error| StartRefused(error.to_string()))?;
     let last = store.clone();
@@ -117,7 +121,7 @@ fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
     runtime.worker_threads(workers()).thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE).enable_all();
     runtime.event_interval(EVENT_INTERVAL);
     let runtime = runtime.build()?;
-    let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos)?.serve());
+    let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos, webhooks)?.serve());
     // 6. The end: everything is on disk. A thread that waits for a dead file system is not waited for.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     last.close();
@@ -149,6 +153,7 @@ struct Appliance {
     places: Places,
     programs: boot_files::ProgramCache,
     tokens: auth::Tokens,
+    webhooks: Vec<Webhook>,
 }
 
 impl Appliance {
@@ -158,6 +163,7 @@ impl Appliance {
         programs: boot_files::ProgramCache,
         store: Arc<Store>,
         isos: PathBuf,
+        webhooks: Vec<Webhook>,
     ) -> anyhow::Result<Self> {
         let tokens = auth::Tokens::open(&config.state_dir)?;
         let site = Arc::new(settings::site(&config, &listeners));
@@ -165,13 +171,16 @@ impl Appliance {
         let boot_tokens = BootTokens::open(&config.state_dir).context("state_dir: token.key")?;
         let gate = Gate::new(site, store, ImageLibrary::new(places.isos.clone()), boot_tokens);
         let gate = Arc::new(Gate { enrolment: EnrolmentBounds::new(config.limits.first_seen), ..gate });
-        Ok(Self { config, listeners, gate, places, programs, tokens })
+        let counters = webhooks.iter().map(|webhook| webhook.counters.clone()).collect();
+        // A new gate has none.
+        let _ = gate.counters.webhooks.set(counters);
+        Ok(Self { config, listeners, gate, places, programs, tokens, webhooks })
     }
 
     /// Starts all services, serves until a signal or the end of a service, and stops all services.
     async fn serve(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
-        let Self { config, listeners, gate, places, programs, tokens } = self;
+        let Self { config, listeners, gate, places, programs, tokens, webhooks } = self;
         let Listeners { address, dhcp, tftp, http, api, objects, iscsi, syslog: syslog_sockets, .. } = listeners;
         let (solicitations, firmware_v6) = (listeners.solicitations, listeners.firmware_v6);
         // 1. Manifests come first: requests are answered with the declared objects.
@@ -217,6 +226,7 @@ impl Appliance {
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, (solicitations, firmware_v6), &config, &gate, &stopped);
         services.spawn(manifests.watch(places.clone(), gate.clone(), signals.hang_up, stopped.clone()));
+        spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -287,6 +297,23 @@ fn spawn_http(
         listener::serve(listeners, Arc::new(shared), limits, stopped).await;
         Ok(())
     });
+}
+
+/// Returns the webhooks as the readers of the queue of notifications.
+fn outbox_readers(webhooks: &[Webhook]) -> Vec<OutboxReader> {
+    let reader = |webhook: &Webhook| OutboxReader { name: webhook.counters.name.clone(), kinds: webhook.kinds.clone() };
+    webhooks.iter().map(reader).collect()
+}
+
+/// Spawns the deliveries to each webhook.
+fn spawn_webhooks(services: &mut Services, webhooks: Vec<Webhook>, gate: &Arc<Gate>, stopped: &watch::Receiver<bool>) {
+    for webhook in webhooks {
+        let (store, source, until) = (gate.store.clone(), gate.site.url(), stopped.clone());
+        services.spawn(async move {
+            deliveries::serve(webhook, store, source, until).await;
+            Ok(())
+        });
+    }
 }
 
 /// Spawns the syslog receiver, if it has sockets.

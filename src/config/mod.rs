@@ -10,6 +10,7 @@ mod syslog;
 mod tftp;
 mod validator;
 mod volumes;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,10 +29,11 @@ pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use iscsi::{Iscsi, IscsiAccess};
 pub use limits::Limits;
-pub use syslog::Syslog;
 pub use log_format::LogFormat;
+pub use syslog::Syslog;
 pub use tftp::Tftp;
 use validator::Validator;
+pub use webhooks::Webhook;
 
 /// Path of the configuration file when the command line names none. It may be missing there.
 pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
@@ -85,14 +87,16 @@ pub struct Config {
     pub config_access: ConfigAccess,
     /// Storages that generated configs are written to.
     pub volumes: Vec<Volume>,
+    /// Receivers of notifications.
+    pub webhooks: Vec<Webhook>,
     /// Time that transfers and sessions get to end after SIGTERM.
     pub shutdown_timeout: Duration,
+    /// Format of the log.
+    pub log_format: LogFormat,
     /// The bounds on what one source may take.
     pub limits: Limits,
 }
 
-    /// Format of the log.
-    pub log_format: LogFormat,
 /// An invalid configuration: the file, the line if it is known, the key, and the fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -155,13 +159,13 @@ pub struct Flags {
     /// `install IMAGE [CONFIG]` [default: hold]
     #[arg(long, value_name = "ACTION")]
     pub unknown_hosts: Option<String>,
+    /// Format of the log [default: auto]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
 }
 
 /// The file as it is written, before validation.
 #[derive(Debug, Default, Deserialize)]
-    /// Format of the log [default: auto]
-    #[arg(long, value_name = "FORMAT", value_enum)]
-    pub log_format: Option<LogFormat>,
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     interface: Option<Spanned<String>>,
@@ -188,15 +192,16 @@ struct Raw {
     config_access: access::RawConfigAccess,
     limits: limits::RawLimits,
     volumes: Vec<volumes::RawVolume>,
+    webhooks: Vec<webhooks::RawWebhook>,
     programs: BTreeMap<Spanned<String>, String>,
     overrides: Vec<RawOverride>,
     shutdown_timeout: Option<Spanned<String>>,
+    log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
-    log_format: Option<LogFormat>,
     mac: Option<Spanned<String>>,
     architecture: Option<Spanned<String>>,
     subnet: Option<Spanned<String>>,
@@ -231,16 +236,16 @@ enum RawCompletion {
 #[error("{0}")]
 pub struct StartRefused(pub String);
 
-/// Reads and validates the file that the flags name, with the flags applied.
-///
-/// # Errors
-/// An error of the configuration, with the file, the line and the key.
-pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
 /// The context of an error that the log has as a line: the command line does not print it again.
 #[derive(Debug, thiserror::Error)]
 #[error("the server ended")]
 pub struct Logged;
 
+/// Reads and validates the file that the flags name, with the flags applied.
+///
+/// # Errors
+/// An error of the configuration, with the file, the line and the key.
+pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     let default = Path::new(DEFAULT_PATH);
     let path = flags.config.as_deref().unwrap_or(default);
     let text = match std::fs::read_to_string(path) {
@@ -299,14 +304,15 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         encryption_key_file: raw.store.encryption_key_file,
         config_access: validator.config_access(&raw.config_access)?,
         volumes: validator.volumes(&raw.volumes)?,
+        webhooks: validator.webhooks(&raw.webhooks)?,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(10)),
+        log_format: flags.log_format.or(raw.log_format).unwrap_or_default(),
         limits: validator.limits(&raw.limits)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-        log_format: flags.log_format.or(raw.log_format).unwrap_or_default(),
     use super::*;
 
     use crate::boot::Program;
@@ -408,6 +414,18 @@ mod tests {
         check("[[overrides]]\nuuid = \"x\"", &["line 3", "overrides.uuid"]);
         check("[[overrides]]\nprogram = \"x\"", &["overrides", "mac or uuid"]);
         check("[[overrides]]\nmac = \"52\"\nprogram = \"../x\"", &["line 4", "overrides.program"]);
+        let webhook = "[[webhooks]]\nsecret_file = \"/x\"\nurl";
+        check(&format!("{webhook} = \"ftp://a\""), &["line 4", "webhooks.url", "http://"]);
+        check(&format!("{webhook} = \"http://user@a\""), &["line 4", "webhooks.url", "user name"]);
+        check(&format!("{webhook} = \"http://a\"\nevents = []"), &["line 5", "webhooks.events", "empty"]);
+        check(&format!("{webhook} = \"http://a\"\nevents = [\"boot\"]"), &["line 5", "webhooks.events", "stalled"]);
+        check(&format!("{webhook} = \"http://a\"\nname = \"a b\""), &["line 5", "webhooks.name"]);
+        check(
+            &format!("{webhook} = \"http://a/1\"\n{webhook} = \"http://a/2\""),
+            &["line 7", "webhooks.name", "twice"],
+        );
+        check("[[webhooks]]\nurl = \"http://a\"", &["secret_file"]);
+        check("log_format = \"xml\"", &["line 2", "xml", "auto"]);
         check("tcp_congestion_control = \"\"", &["line 2", "tcp_congestion_control"]);
         check("tcp_congestion_control = \"sixteen-or-more.\"", &["line 2", "tcp_congestion_control"]);
         check("address = \"::1\"", &["line 2", "address"]);

@@ -9,3 +9,4 @@ pub mod install_deadlines;
 pub mod manifests;
 pub mod power;
 pub mod stalls;
+pub mod webhooks;

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
 use crate::fleet::StallReason;
 
-use super::{DurationHistogram, LedgerStage, Protocol};
+use super::{DurationHistogram, LedgerStage, Protocol, WebhookCounters};
 
 /// Counters of every answer, refusal and drop, by protocol and reason. The metrics read them.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Counters {
     pub iscsi_sessions: AtomicU64,
     /// Bytes that iSCSI sent to its initiators.
     pub iscsi_read_bytes: AtomicU64,
+    /// Counters of each webhook, set at start.
+    pub webhooks: OnceLock<Vec<Arc<WebhookCounters>>>,
 }
 
 impl Default for Counters {
@@ -48,6 +51,7 @@ impl Default for Counters {
             tftp_sent_bytes: AtomicU64::new(0),
             iscsi_sessions: AtomicU64::new(0),
             iscsi_read_bytes: AtomicU64::new(0),
+            webhooks: OnceLock::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
-use crate::fleet::{Name, Object};
+use crate::fleet::{Name, Object, Phase};
 
 use super::seen_host::SeenHost;
 
@@ -35,6 +35,17 @@ impl ChangeRecord {
     /// Returns the record of a change of an object without a compact form.
     pub(super) fn new(version: u64, operation: ChangeKind, object: Object, before: Option<Object>) -> Self {
         Self { version, operation, object, before, seen: None, wire: OnceLock::new() }
+    }
+
+    /// Returns the phase that a host had before, and the one that it entered: that of a new host, or another one.
+    pub fn phase_change(&self) -> Option<(Option<Phase>, Phase)> {
+        let Object::Host(host) = &self.object else { return None };
+        let before = match &self.before {
+            Some(Object::Host(before)) => Some(before.status.phase),
+            Some(Object::Image(_) | Object::BootConfig(_)) | None => None,
+        };
+        let phase = host.status.phase;
+        (self.operation != ChangeKind::Deleted && before != Some(phase)).then_some((before, phase))
     }
 }
 

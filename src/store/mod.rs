@@ -12,6 +12,7 @@ mod disk_reserve;
 mod error;
 pub mod free_space;
 mod history;
+mod outbox;
 mod seal;
 mod seen_host;
 mod snapshot;
@@ -32,7 +33,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::event::{DurationHistogram, Entry, Event};
+use crate::event::{DurationHistogram, Entry, Event, HostCounters, Notification};
 use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{Key, Lease, Mac, Object};
 
@@ -40,6 +41,7 @@ pub use change::{Change, Expect, Observation};
 pub use clock::now;
 pub use error::StoreError;
 pub use history::{ChangeKind, ChangeRecord, TooOld};
+pub use outbox::OutboxReader;
 pub use seal::Seal;
 pub use snapshot::Snapshot;
 use stranger_log::StrangerLog;
@@ -60,6 +62,8 @@ pub struct OpenOptions {
     pub seal: Option<Seal>,
     /// Whether an operator said that a lost database is to be replaced by an empty one.
     pub start_empty: bool,
+    /// The webhooks, for which notifications are queued.
+    pub outbox_readers: Vec<OutboxReader>,
 }
 
 /// Handle of the state, shared by all readers and writers.
@@ -75,12 +79,15 @@ pub struct Store {
     version: watch::Receiver<u64>,
     leases: watch::Receiver<u64>,
     entry_changes: watch::Receiver<u64>,
+    outbox_lines: watch::Receiver<i64>,
     /// Reader of the timeline; `None` once the state is closed.
     reader: std::sync::Mutex<Option<sqlite::TimelineReader>>,
     directory: PathBuf,
     write_error: Arc<ArcSwapOption<String>>,
     /// Time from the queueing of changes to the end of the sync.
     pub commit_durations: Arc<DurationHistogram>,
+    /// Counters of what happens to hosts.
+    pub host_counters: Arc<HostCounters>,
 }
 
 impl Store {
@@ -108,7 +115,7 @@ impl Store {
             }
             tracing::warn!(path = %path.display(), trace, "state lost: started with an empty database");
         }
-        Self::open_at(&path, directory, policy, options.seal)
+        Self::open_at(&path, directory, policy, options)
     }
 
     /// Opens a state in memory, which ends with its last handle. The returned URI opens a second connection, with
@@ -116,8 +123,8 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn in_memory(policy: InstallPolicy) -> (Arc<Self>, String) {
         let uri = format!("file:{}?mode=memory&cache=shared", uuid::Uuid::new_v4());
-        let (store, _) =
-            Self::open_at(Path::new(&uri), Path::new("/nonexistent"), policy, None).expect("a state in memory");
+        let (store, _) = Self::open_at(Path::new(&uri), Path::new("/nonexistent"), policy, OpenOptions::default())
+            .expect("a state in memory");
         (store, uri)
     }
 
@@ -126,21 +133,24 @@ impl Store {
         path: &Path,
         directory: &Path,
         policy: InstallPolicy,
-        seal: Option<Seal>,
+        options: OpenOptions,
     ) -> Result<(Arc<Self>, JoinHandle<()>), StoreError> {
+        let OpenOptions { seal, outbox_readers, start_empty: _ } = options;
         let unreadable =
             |error: sqlite::DatabaseError| StoreError::Unreadable(format!("{}: {error}", path.display()).into());
-        let (database, first) = sqlite::Database::open(path, seal).map_err(unreadable)?;
+        let (database, first) = sqlite::Database::open(path, seal, &outbox_readers).map_err(unreadable)?;
         let reader = sqlite::TimelineReader::open(path).map_err(unreadable)?;
         let (changes, queued_changes) = mpsc::channel(MAX_QUEUED_CHANGES);
         let (entries, queued_entries) = mpsc::channel(writer::MAX_QUEUED_ENTRIES);
         let (announce, version) = watch::channel(first.version);
         let (announce_leases, leases) = watch::channel(0);
         let (announce_entries, entry_changes) = watch::channel(0);
+        let (announce_outbox, outbox_lines) = watch::channel(database.newest_outbox_line());
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
         let write_error = Arc::new(ArcSwapOption::empty());
         let stranger_log = Arc::new(StrangerLog::default());
+        let host_counters = Arc::new(HostCounters::default());
         let writer = writer::Writer {
             database,
             policy: policy.clone(),
@@ -149,8 +159,10 @@ impl Store {
             announce,
             announce_leases,
             announce_entries,
+            announce_outbox,
             write_error: write_error.clone(),
             stranger_log: stranger_log.clone(),
+            host_counters: host_counters.clone(),
             reserve: disk_reserve::DiskReserve::open(directory),
             directory: directory.to_owned(),
         };
@@ -170,10 +182,12 @@ impl Store {
                 version,
                 leases,
                 entry_changes,
+                outbox_lines,
                 reader,
                 directory: directory.to_owned(),
                 write_error,
                 commit_durations: Arc::default(),
+                host_counters,
             }),
             thread,
         ))
@@ -312,6 +326,7 @@ impl Store {
 
     /// Queues an event for the timeline and logs it. Returns at once; the event is on disk within a second.
     pub fn record_event(&self, mac: Option<Mac>, event: Event) {
+        self.host_counters.count(&event);
         let state = self.load();
         let entry = Entry::once(now(), mac, mac.and_then(|mac| state.host_name(mac)), event);
         let is_by_stranger = state.is_by_stranger(&entry);
@@ -323,6 +338,41 @@ impl Store {
         if is_full || self.entries.try_send(entry).is_err() {
             self.dropped_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    /// Returns the last line of the queue of notifications, which changes with each one that is queued.
+    pub fn outbox_lines(&self) -> watch::Receiver<i64> {
+        self.outbox_lines.clone()
+    }
+
+    /// Returns the line behind which a webhook reads on.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the webhook was not among those that the state was opened for.
+    pub fn outbox_position(&self, name: &str) -> Result<i64, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reader = reader.as_ref().ok_or_else(closed)?;
+        reader.outbox_position(name).map_err(|error| StoreError::Unreadable(error.to_string().into()))
+    }
+
+    /// Reads the notifications that are queued behind a line, oldest first, at most `limit`. One that cannot be decoded is
+    /// `None`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn outbox(&self, after: i64, limit: u32) -> Result<Vec<(i64, Option<Notification>)>, StoreError> {
+        let reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let reader = reader.as_ref().ok_or_else(closed)?;
+        reader.outbox(after, limit).map_err(|error| StoreError::Unreadable(error.to_string().into()))
+    }
+
+    /// Queues that a webhook has read up to a line, and returns at once.
+    ///
+    /// # Errors
+    /// The queue is full or the writer has stopped.
+    pub fn mark_outbox_read(&self, name: &str, position: i64) -> Result<(), StoreError> {
+        let job = writer::WriteJob::OutboxRead { name: name.to_owned(), position };
+        self.changes.try_send(job).map_err(|error| StoreError::Unavailable(error.to_string().into()))
     }
 
     /// Returns the number of log lines about strangers that were left out since the last call.

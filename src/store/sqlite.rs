@@ -5,10 +5,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params};
 
-use crate::event::Entry;
+use crate::event::{Entry, Notification};
 use crate::fleet::{BadName, Key, Kind, Lease, LeaseState, Mac, Name, Object};
 
 use super::history::{ChangeKind, ChangeRecord};
+use super::outbox::{self, Outbox, OutboxReader};
 use super::seal::{self, Seal};
 use super::seen_host::{SeenHost, SharedParts, enrolment_entry};
 use super::snapshot::Snapshot;
@@ -109,6 +110,8 @@ pub struct Rows<'a> {
     pub strangers: Vec<bool>,
     /// The line of the first entry after the queued ones.
     pub next_line: i64,
+    /// The webhooks that have read up to a line of the queue of notifications.
+    pub outbox_reads: &'a [(String, i64)],
 }
 
 /// Returns which program wrote a database of another schema.
@@ -123,6 +126,7 @@ pub struct Database {
     seal: Option<Seal>,
     coalescer: TimelineCoalescer,
     sizes: TimelineSizes,
+    outbox: Outbox,
     /// The next line of the timeline that is free.
     next_line: i64,
 }
@@ -132,7 +136,11 @@ impl Database {
     ///
     /// # Errors
     /// SQLite fails, the schema is another one, or a row cannot be decoded or decrypted.
-    pub fn open(path: &Path, seal: Option<Seal>) -> Result<(Self, Snapshot), DatabaseError> {
+    pub fn open(
+        path: &Path,
+        seal: Option<Seal>,
+        outbox_readers: &[OutboxReader],
+    ) -> Result<(Self, Snapshot), DatabaseError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -142,7 +150,7 @@ impl Database {
         // checkpoint syncs the log first.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         let (coalescer, sizes) = (TimelineCoalescer::default(), TimelineSizes::default());
-        let mut database = Self { connection, seal, coalescer, sizes, next_line: 1 };
+        let mut database = Self { connection, seal, coalescer, sizes, outbox: Outbox::default(), next_line: 1 };
         database.create_schema()?;
         database.check()?;
         database.connection.execute_batch(STRANGERS)?;
@@ -150,6 +158,7 @@ impl Database {
         let (snapshot, plain_text) = database.load()?;
         let taken = snapshot.first_seen().filter_map(|(_, first_seen)| first_seen.line).max();
         database.next_line = taken.max(database.last_line()?).unwrap_or(0) + 1;
+        database.outbox = Outbox::open(&mut database.connection, outbox_readers)?;
         // Last: an older program can still read a database that this one cannot.
         if database.schema_version()? != SCHEMA_VERSION {
             database.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -163,6 +172,16 @@ impl Database {
     /// Returns the next line of the timeline that is free.
     pub fn next_line(&self) -> i64 {
         self.next_line
+    }
+
+    /// Returns the last line of the queue of notifications.
+    pub fn newest_outbox_line(&self) -> i64 {
+        self.outbox.newest()
+    }
+
+    /// Returns the number of notifications about strangers that were left out since the last call.
+    pub fn take_left_out_notifications(&mut self) -> u64 {
+        self.outbox.take_left_out()
     }
 
     /// Returns the last line of the timeline that a row had.
@@ -251,7 +270,21 @@ impl Database {
         });
         let records: Vec<ChangeRecord> = records.collect();
         let (version, changes, next_line) = (snapshot.version, records.iter().collect(), self.next_line);
-        self.write(&Rows { version, changes, leases: &[], entries: &[], queued: 0, strangers: Vec::new(), next_line })?;
+        let rows = Rows {
+            version,
+            changes,
+            leases: &[],
+            entries: &[],
+            queued: 0,
+            strangers: Vec::new(),
+            next_line,
+            outbox_reads: &[],
+        };
+        // What is encrypted is not news.
+        let outbox = std::mem::take(&mut self.outbox);
+        let written = self.write(&rows);
+        self.outbox = outbox;
+        written?;
         self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?;
         Ok(())
     }
@@ -284,12 +317,14 @@ impl Database {
             // The coalescer and the sizes may hold lines that were rolled back.
             self.coalescer.clear();
             self.sizes = TimelineSizes::read(&self.connection).unwrap_or_default();
+            // If this fails too, the lines that were rolled back are announced, and found to be none.
+            let _ = self.outbox.reload(&self.connection);
         }
         written
     }
 
     fn transact(&mut self, rows: &Rows<'_>) -> Result<(), DatabaseError> {
-        let Rows { version, changes, leases, entries, queued, strangers, next_line } = rows;
+        let Rows { version, changes, leases, entries, queued, strangers, next_line, outbox_reads } = rows;
         let transaction = self.connection.transaction()?;
         write_objects(&transaction, self.seal.as_ref(), changes.iter().copied())?;
         for (record, (line, entry)) in changes.iter().filter_map(|record| Some((record, replaced_entry(record)?))) {
@@ -303,6 +338,9 @@ impl Database {
         let lines = entries.iter().zip(lines).map(|(entry, line)| (line, entry)).zip(strangers.iter().copied());
         write_entries(&transaction, &mut self.coalescer, &mut self.sizes, lines)?;
         self.sizes.trim(&transaction)?;
+        let told = entries.iter().zip(strangers.iter().copied());
+        self.outbox.write(&transaction, changes.iter().copied(), told)?;
+        self.outbox.mark_read(&transaction, outbox_reads)?;
         transaction.commit()?;
         self.next_line = next_line + i64::try_from(entries.len() - queued).unwrap_or(i64::MAX);
         Ok(())
@@ -470,6 +508,22 @@ impl TimelineReader {
             }
         };
         Ok(lines.iter().rev().filter_map(|(line, body)| Some((*line, decode(body)?))).collect())
+    }
+
+    /// Returns the line behind which a webhook reads on.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn outbox_position(&self, name: &str) -> Result<i64, DatabaseError> {
+        Ok(outbox::position(&self.connection, name)?)
+    }
+
+    /// Reads the notifications that are queued behind a line, oldest first.
+    ///
+    /// # Errors
+    /// SQLite fails.
+    pub fn outbox(&self, after: i64, limit: u32) -> Result<Vec<(i64, Option<Notification>)>, DatabaseError> {
+        Ok(outbox::read(&self.connection, after, limit)?)
     }
 
     /// Reads the newest entries that name an image or a boot config, oldest first; none for a host.

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::event::Entry;
+use crate::event::{Entry, HostCounters};
 use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{Lease, Object};
 
@@ -75,6 +75,13 @@ pub enum WriteJob {
         /// Callback after the sync.
         then: LeaseCallback,
     },
+    /// A webhook has read the queue of notifications up to a line.
+    OutboxRead {
+        /// Its name.
+        name: String,
+        /// The line.
+        position: i64,
+    },
     /// The end: nothing is queued after it.
     Stop,
 }
@@ -85,6 +92,7 @@ impl std::fmt::Debug for WriteJob {
             Self::Changes { changes, .. } | Self::Each { changes, .. } => changes.fmt(out),
             Self::ClockStep { step, .. } => step.fmt(out),
             Self::Leases { leases, .. } => leases.fmt(out),
+            Self::OutboxRead { name, position } => write!(out, "OutboxRead({name}, {position})"),
             Self::Stop => out.write_str("Stop"),
         }
     }
@@ -141,6 +149,8 @@ struct Transaction {
     entries: Vec<Entry>,
     /// The next line of the timeline after those of queued entries and of enrolments.
     next_line: i64,
+    /// The webhooks that have read up to a line of the queue of notifications.
+    outbox_reads: Vec<(String, i64)>,
 }
 
 impl Transaction {
@@ -150,7 +160,8 @@ impl Transaction {
         let strangers = entries.iter().map(|entry| self.state.is_by_stranger(entry)).collect();
         let queued = entries.len() - self.entries.len();
         let (version, next_line) = (self.state.version, self.next_line);
-        sqlite::Rows { version, changes, leases: &self.leases, entries, queued, strangers, next_line }
+        let (leases, outbox_reads) = (&self.leases, &self.outbox_reads);
+        sqlite::Rows { version, changes, leases, entries, queued, strangers, next_line, outbox_reads }
     }
 }
 
@@ -171,10 +182,14 @@ pub struct Writer {
     pub announce_leases: watch::Sender<u64>,
     /// Announces timeline entries.
     pub announce_entries: watch::Sender<u64>,
+    /// The last line of the queue of notifications.
+    pub announce_outbox: watch::Sender<i64>,
     /// Error of the last write; `None` if it succeeded.
     pub write_error: Arc<ArcSwapOption<String>>,
     /// The bound of log lines about strangers.
     pub stranger_log: Arc<StrangerLog>,
+    /// Counters of what happens to hosts.
+    pub host_counters: Arc<HostCounters>,
     /// Room on the disk for changes when it is full.
     pub reserve: DiskReserve,
     /// Directory of the state.
@@ -245,7 +260,9 @@ impl Writer {
         let is_enrolment = |change: &Change| matches!(change, Change::Enrol { .. });
         let enrols = jobs.iter().any(|job| match job {
             WriteJob::Changes { changes, .. } | WriteJob::Each { changes, .. } => changes.iter().any(is_enrolment),
-            WriteJob::ClockStep { .. } | WriteJob::Leases { .. } | WriteJob::Stop => false,
+            WriteJob::ClockStep { .. } | WriteJob::Leases { .. } | WriteJob::OutboxRead { .. } | WriteJob::Stop => {
+                false
+            }
         });
         // Where the free space is unknown, the write itself shows whether there is any.
         let room = || FreeSpace::at(&self.directory).map_or(u64::MAX, |space| space.times(MAX_ENROLMENT_BYTES));
@@ -254,6 +271,7 @@ impl Writer {
         let context = ApplyContext { at: now(), policy: &self.policy, room: &room, next_line: &next_line };
         let mut outcomes = Vec::with_capacity(jobs.len());
         let (mut leases, mut callbacks, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        let mut outbox_reads = Vec::new();
         for job in jobs {
             match job {
                 WriteJob::Changes { changes, reply } => {
@@ -269,6 +287,7 @@ impl Writer {
                     let since = clock::followed_steps() - followed;
                     leases.extend(granted.into_iter().map(|lease| moved(lease, since)));
                 }
+                WriteJob::OutboxRead { name, position } => outbox_reads.push((name, position)),
                 WriteJob::Stop => {}
             }
         }
@@ -286,7 +305,8 @@ impl Writer {
         }
         let made = outcomes.iter().flat_map(Outcome::made);
         let entries = made.flat_map(|applied| entries_of(applied, &state, context.at)).collect();
-        Transaction { state, outcomes, leases, callbacks, step, entries, next_line: next_line.get() }
+        let next_line = next_line.get();
+        Transaction { state, outcomes, leases, callbacks, step, entries, next_line, outbox_reads }
     }
 
     /// Logs an enrolment that has no timeline entry of its own. A flood of them is not logged each.
@@ -320,18 +340,24 @@ impl Writer {
     }
 
     /// Publishes the snapshot of a written transaction, and reports it to all waiting callers.
-    fn publish(&self, transaction: Transaction) {
-        let Transaction { state, outcomes, leases, callbacks, step, entries, next_line: _ } = transaction;
+    fn publish(&mut self, transaction: Transaction) {
+        let Transaction { state, outcomes, leases, callbacks, step, entries, next_line: _, outbox_reads: _ } =
+            transaction;
         let (version, state) = (state.version, Arc::new(state));
         self.snapshot.store(state.clone());
         clock::follow(step);
         let records = || outcomes.iter().flat_map(Outcome::made).flat_map(|applied| &applied.records);
         records().for_each(|record| self.log_enrolment(record));
+        records().filter_map(ChangeRecord::phase_change).for_each(|(_, phase)| self.host_counters.count_phase(phase));
+        entries.iter().for_each(|entry| self.host_counters.count(&entry.event));
         self.history.push(records().cloned());
         entries.iter().filter(|entry| self.is_logged(&state, entry)).for_each(Entry::log);
         outcomes.into_iter().for_each(Outcome::report);
         // After the replies: hundreds of watches may be woken.
         self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
+        let line = self.database.newest_outbox_line();
+        self.announce_outbox.send_if_modified(|known| std::mem::replace(known, line) != line);
+        self.host_counters.count_unqueued(self.database.take_left_out_notifications());
         if !leases.is_empty() {
             self.announce_leases.send_modify(|count| *count += 1);
         }

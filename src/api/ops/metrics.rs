@@ -15,9 +15,10 @@ use crate::api::ops::process::Process;
 use crate::api::state::Shared;
 use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
-use crate::event::{HistogramReading, LedgerStage, Protocol};
-use crate::fleet::{Phase, StallReason};
+use crate::event::{BootOutcome, HistogramReading, HostCounters, LedgerStage, NotificationLoss, Protocol};
+use crate::fleet::{Phase, Power, StallReason};
 use crate::http::reply::{Reply, bytes};
+use crate::store::Snapshot;
 use crate::store::free_space::FreeSpace;
 
 /// The media type of the format.
@@ -26,11 +27,11 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 /// Answers `/metrics`.
 pub async fn metrics(shared: &Shared) -> Reply {
     let directory = shared.gate.store.directory().to_owned();
-    let (process, space) = tokio::task::spawn_blocking(move || (Process::read(), FreeSpace::at(&directory).ok()))
-        .await
-        .unwrap_or_default();
+    let state = shared.gate.store.snapshot();
+    let read = move || (Process::read(), FreeSpace::at(&directory).ok(), BmcCounts::of(&state));
+    let (process, space, bmcs) = tokio::task::spawn_blocking(read).await.unwrap_or_default();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures::of(shared, process, space)));
+    registry.register_collector(Box::new(Figures::of(shared, process, space, bmcs)));
     let mut out = String::with_capacity(32 * 1024);
     match prometheus_text::encode(&mut out, &registry) {
         Ok(()) => bytes(StatusCode::OK, TEXT, out),
@@ -61,17 +62,55 @@ enum Values {
 
 type Labels = Vec<(&'static str, String)>;
 
+/// The numbers of BMCs and of machines with one.
+#[derive(Debug, Default)]
+struct BmcCounts {
+    /// By state, in the order of `STATES`.
+    states: [u64; 3],
+    /// By the power of the machine: on, off, unknown.
+    power: [u64; 3],
+}
+
+impl BmcCounts {
+    /// The states of a BMC.
+    const STATES: [&str; 3] = ["answering", "failing", "unknown"];
+
+    fn of(state: &Snapshot) -> Self {
+        let mut counts = Self::default();
+        // A host that was only seen has no BMC.
+        for host in state.whole_hosts().filter(|host| host.spec.bmc.is_some()) {
+            let power = host.status.power.unwrap_or(Power::Unknown);
+            let place = match (host.status.power_error.is_some(), power) {
+                (true, _) => 1,
+                (false, Power::On | Power::Off) => 0,
+                (false, Power::Unknown) => 2,
+            };
+            counts.states[place] += 1;
+            let place = match power {
+                Power::On => 0,
+                Power::Off => 1,
+                Power::Unknown => 2,
+            };
+            counts.power[place] += 1;
+        }
+        counts
+    }
+}
+
 /// All metrics at one time.
 #[derive(Debug)]
 struct Figures(Vec<Metric>);
 
 impl Figures {
-    fn of(shared: &Shared, process: Option<Process>, space: Option<FreeSpace>) -> Self {
+    fn of(shared: &Shared, process: Option<Process>, space: Option<FreeSpace>, bmcs: BmcCounts) -> Self {
         let mut figures = Self(Vec::new());
         figures.add_build();
         figures.add_requests(shared);
         figures.add_traffic(shared);
         figures.add_state(shared, space);
+        figures.add_hosts(shared);
+        figures.add_webhooks(shared);
+        figures.add_power(&shared.gate.store.host_counters, bmcs);
         if let Some(process) = process {
             figures.add_process(process);
         }
@@ -132,9 +171,28 @@ impl Figures {
     fn add_state(&mut self, shared: &Shared, space: Option<FreeSpace>) {
         let store = &shared.gate.store;
         let state = store.snapshot();
+        let now = crate::store::now();
+        let leases = state.leases().filter(|lease| lease.is_bound_at(now)).count();
+        self.gauge("bootlatch_dhcp_leases", "Bound DHCP leases.", leases.try_into().unwrap_or(u64::MAX));
+        let help = "Timeline entries that were dropped because too many came at once.";
+        self.counter("bootlatch_timeline_entries_dropped", help, store.dropped_entries());
+        self.gauge("bootlatch_store_resource_version", "Resource version of the newest change.", state.version);
+        let help = "Time from a change to its durable commit.";
+        self.histogram("bootlatch_store_commit_duration_seconds", help, store.commit_durations.read());
+        if let Some(FreeSpace { free, .. }) = space {
+            self.gauge("bootlatch_state_free_bytes", "Free space on the state directory's file system.", free);
+        }
+    }
+
+    /// Adds the phases and the boots of hosts, and the diagnoses of those that stall.
+    fn add_hosts(&mut self, shared: &Shared) {
+        let store = &shared.gate.store;
+        let state = store.snapshot();
         let phases = state.phase_counts();
         let hosts = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], phases[phase as usize]));
         self.gauges("bootlatch_hosts", "Hosts by phase.", hosts.into());
+        let entered = Phase::ALL.map(|phase| (vec![("phase", phase.to_string())], store.host_counters.phase(phase)));
+        self.counters("bootlatch_phase_transitions", "Hosts that entered a phase.", entered.into());
         let standing = shared.gate.stalls.counts(|mac| state.is_declared(mac));
         let by_reason = |count: &dyn Fn(StallReason) -> u64| {
             StallReason::ALL.iter().map(|reason| (vec![("reason", reason.code().to_owned())], count(*reason))).collect()
@@ -149,17 +207,56 @@ impl Figures {
         let help = "Time that finished boots of declared hosts spent in a stage.";
         let stages = LedgerStage::ALL.iter().map(stage).collect();
         self.add("bootlatch_boot_stage_duration_seconds", help, Values::Histograms(stages));
-        let now = crate::store::now();
-        let leases = state.leases().filter(|lease| lease.is_bound_at(now)).count();
-        self.gauge("bootlatch_dhcp_leases", "Bound DHCP leases.", leases.try_into().unwrap_or(u64::MAX));
-        let help = "Timeline entries that were dropped because too many came at once.";
-        self.counter("bootlatch_timeline_entries_dropped", help, store.dropped_entries());
-        self.gauge("bootlatch_store_resource_version", "Resource version of the newest change.", state.version);
-        let help = "Time from a change to its durable commit.";
-        self.histogram("bootlatch_store_commit_duration_seconds", help, store.commit_durations.read());
-        if let Some(FreeSpace { free, .. }) = space {
-            self.gauge("bootlatch_state_free_bytes", "Free space on the state directory's file system.", free);
+        let boots = BootOutcome::ALL
+            .iter()
+            .map(|outcome| (vec![("outcome", outcome.code().to_owned())], store.host_counters.boots(*outcome)));
+        let help = "Boots of declared hosts that ended, by the way in which they ended.";
+        self.counters("bootlatch_boots_finished", help, boots.collect());
+    }
+
+    /// Adds the deliveries to webhooks.
+    fn add_webhooks(&mut self, shared: &Shared) {
+        let store = &shared.gate.store;
+        let webhooks = shared.gate.counters.webhooks.get().map(Vec::as_slice).unwrap_or_default();
+        let newest = *store.outbox_lines().borrow();
+        let (mut attempts, mut lost, mut queued) = (Vec::new(), Vec::new(), Vec::new());
+        for webhook in webhooks {
+            let name = || ("webhook", webhook.name.clone());
+            for (outcome, count) in [("delivered", &webhook.delivered), ("failed", &webhook.failed)] {
+                attempts.push((vec![name(), ("outcome", outcome.to_owned())], count.load(Ordering::Relaxed)));
+            }
+            for reason in NotificationLoss::ALL {
+                lost.push((vec![name(), ("reason", reason.code().to_owned())], webhook.lost(reason)));
+            }
+            let waiting = newest - webhook.position.load(Ordering::Relaxed);
+            queued.push((vec![name()], waiting.try_into().unwrap_or_default()));
         }
+        let help = "Attempts to deliver a notification to a webhook, by outcome.";
+        self.counters("bootlatch_webhook_attempts", help, attempts);
+        let help = "Notifications that a webhook was not told, by reason.";
+        self.counters("bootlatch_webhook_notifications_dropped", help, lost);
+        self.gauges("bootlatch_webhook_queue_length", "Notifications that wait for a webhook.", queued);
+        let help = "Notifications about undeclared machines that were not queued: there were too many.";
+        self.counter("bootlatch_webhook_notifications_unqueued", help, store.host_counters.unqueued());
+    }
+
+    /// Adds the power of machines and the health of their BMCs.
+    fn add_power(&mut self, counters: &HostCounters, bmcs: BmcCounts) {
+        let power = [Power::On, Power::Off, Power::Unknown].into_iter().zip(bmcs.power);
+        let power = power.map(|(power, count)| (vec![("power", power.as_str().to_owned())], count));
+        self.gauges("bootlatch_hosts_power", "Hosts with a BMC by power state.", power.collect());
+        let states = BmcCounts::STATES.into_iter().zip(bmcs.states);
+        let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count)).collect();
+        self.gauges("bootlatch_bmcs", "BMCs by whether they answer.", states);
+        let help = "Changes of a machine's power that its BMC reported, by the new state.";
+        let transitions = counters.power_transitions();
+        let transitions = transitions.map(|(power, count)| (vec![("power", power.as_str().to_owned())], count));
+        self.counters("bootlatch_power_transitions", help, transitions.into());
+        let resets = counters.resets().map(|(reset, count)| (vec![("reset", reset.to_owned())], count));
+        let help = "Power requests that BMCs accepted, by reset type.";
+        self.counters("bootlatch_power_requests", help, resets.collect());
+        let help = "Failures of BMCs that were recorded in timelines.";
+        self.counter("bootlatch_bmc_failures", help, counters.bmc_failures());
     }
 
     fn add_process(&mut self, process: Process) {
@@ -272,6 +369,14 @@ mod tests {
             "bootlatch_rogue_dhcp_servers_detected_total 0",
             "bootlatch_timeline_entries_dropped_total 0",
             "bootlatch_hosts{phase=\"Installed\"} 0",
+            "bootlatch_phase_transitions_total{phase=\"LocalBoot\"} 1",
+            "bootlatch_phase_transitions_total{phase=\"Failed\"} 0",
+            "bootlatch_boots_finished_total{outcome=\"installed\"} 0",
+            "bootlatch_hosts_power{power=\"unknown\"} 0",
+            "bootlatch_bmcs{state=\"failing\"} 0",
+            "bootlatch_power_transitions_total{power=\"on\"} 0",
+            "bootlatch_power_requests_total{reset=\"ForceOff\"} 0",
+            "bootlatch_bmc_failures_total 0",
             "bootlatch_store_resource_version 1",
             "bootlatch_store_commit_duration_seconds_count 1",
             "# TYPE bootlatch_http_request_duration_seconds histogram",

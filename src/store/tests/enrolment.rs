@@ -80,7 +80,7 @@ async fn a_host_that_was_only_seen_survives_a_restart_in_either_format() {
 #[tokio::test]
 async fn a_host_that_was_only_seen_is_encrypted_with_the_others() {
     let directory = tempfile::tempdir().unwrap();
-    let options = || OpenOptions { seal: Seal::new(&[7; 32]), start_empty: false };
+    let options = || OpenOptions { seal: Seal::new(&[7; 32]), ..OpenOptions::default() };
     let mac = |last| Mac([2, 0, 0, 0, 0, last]);
     let plain = open(directory.path());
     let first = enrol(&plain, mac(1), UUID, "hold").await;
