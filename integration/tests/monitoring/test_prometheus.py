@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -52,12 +53,13 @@ def prometheus(server, place):
 def ask(path, **fields):
     url = f"http://127.0.0.1:{PROMETHEUS_PORT}{path}?{urllib.parse.urlencode(fields)}"
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        return json.load(error)
-    except OSError:
-        return {"status": "error", "error": "no answer"}
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            return json.load(error)
+    except (OSError, ValueError) as error:  # before it is ready, it answers nothing, or no JSON
+        return {"status": "error", "error": str(error)}
 
 
 def values(expression):

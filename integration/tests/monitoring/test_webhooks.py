@@ -229,17 +229,17 @@ def test_a_receiver_that_hangs_delays_nobody(hooked, receivers):
     hangs, answers = receivers(), receivers()
     hangs.answering.clear()
     server = hooked({"url": url(hangs.server.server_port)}, {"url": url(answers.server.server_port)})
-    began = time.monotonic()
+    longest = 0
     for number in range(1, 31):
+        began = time.monotonic()
         put_host(server, f"h{number}", number)
         assert server.ask("GET", f"/ipxe?mac=52:54:00:00:00:{number:02x}").code == 200
-    took = time.monotonic() - began
+        longest = max(longest, time.monotonic() - began)
     assert eventually(lambda: len(answers.taken()) == 30, 30), len(answers.taken())
     assert len(hangs.requests) == 1
-    assert took < 15, "no request waits for the 20 s that the receiver is given"
-    began = time.monotonic()
+    assert longest < 15, "no request waits for the 20 s that the receiver is given"
     server.stop()
-    assert server.process.returncode == 0 and time.monotonic() - began < 9, "the server stops"
+    assert server.process.returncode == 0 and "services aborted" not in server.log(), "the server stops without waiting"
     server.closed = True
 
 

@@ -20,11 +20,11 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                status = receiver.status
+                status, extra = receiver.status, dict(receiver.headers)
                 receiver.requests.append(Request(self.path, dict(self.headers.items()), body, status))
                 receiver.answering.wait()
                 self.send_response(status)
-                for name, value in receiver.headers.items():
+                for name, value in extra.items():
                     self.send_header(name, value)
                 self.send_header("content-length", "0")
                 self.end_headers()
