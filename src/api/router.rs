@@ -16,7 +16,8 @@ use crate::api::machine::{configs, images, reports, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
-    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, watch, write,
+    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, timeline_watch,
+    watch, write,
 };
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
@@ -355,7 +356,10 @@ async fn api(
         ApiEndpoint::ListUploads => uploads::list(shared).await,
         ApiEndpoint::ReadUpload => uploads::progress(shared, key).await,
         ApiEndpoint::DeleteUpload => uploads::cancel(shared, key).await,
-        ApiEndpoint::Timeline => actions::timeline(shared, None).await,
+        ApiEndpoint::Timeline => {
+            let options = Options::parse(request.uri().query(), request.headers(), Kind::BareMetalHost, None)?;
+            timeline(shared, None, &options, stop).await
+        }
         ApiEndpoint::Events => {
             events::list(shared, target.parameter("namespace"), request.uri().query(), request.headers()).await
         }
@@ -366,6 +370,14 @@ async fn api(
             let name = target.parameter("name").unwrap_or_default();
             namespaces::read(shared, name, request.uri().query(), request.headers())
         }
+    }
+}
+
+/// Answers a timeline: as a list, or watched.
+async fn timeline(shared: &Shared, key: Option<&Key>, options: &Options, stop: &Stop) -> Result<Reply, Status> {
+    match options.watch {
+        true => timeline_watch::watch(shared, key, stop.clone()).await,
+        false => actions::timeline(shared, key).await,
     }
 }
 
@@ -420,7 +432,7 @@ async fn object(
         ObjectEndpoint::Replace => handlers::replace(shared, &key()?, request, &options).await,
         ObjectEndpoint::Patch => handlers::patch(shared, &key()?, request, &options).await,
         ObjectEndpoint::Delete => handlers::delete(shared, &key()?, request, &options).await,
-        ObjectEndpoint::Timeline => actions::timeline(shared, Some(&key()?)).await,
+        ObjectEndpoint::Timeline => timeline(shared, Some(&key()?), &options, stop).await,
         ObjectEndpoint::Diagnosis => diagnosis::read(shared, &key()?),
         ObjectEndpoint::Install => actions::install(shared, &key()?, request).await,
         ObjectEndpoint::VirtualMedia => actions::virtual_media(shared, &key()?, request).await,

@@ -1,7 +1,6 @@
 //! `bootlatch timeline` and `bootlatch logs`: what happened to a host, or to all.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::{HashMap, VecDeque};
 
 use hyper::Method;
 use serde_json::Value;
@@ -16,7 +15,7 @@ use super::ledger;
 use super::lookup::{self, items};
 use super::reference::object_path;
 use super::show::{Column, OutputFormat, print_or_end, show};
-use super::watch::{RECONNECT_TIMEOUT, for_the_timeout, is_unavailable};
+use super::watch::{for_the_timeout, reconnect};
 
 /// Columns of the timeline of a host.
 pub const EVENTS: &[Column] =
@@ -31,8 +30,8 @@ pub const EVENTS_OF_ALL: &[Column] = &[
     ("LAST", "/last"),
 ];
 
-/// Pause between two looks at a timeline that is followed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Maximum number of entries that are remembered as printed: more than the server sends at the beginning of a watch.
+const MAX_PRINTED: usize = 20_000;
 
 /// Options of `bootlatch timeline`.
 #[derive(Debug, clap::Args)]
@@ -90,48 +89,51 @@ pub async fn timeline(connection_args: &ConnectionArgs, host: Option<&str>, view
     show(view.output, &entries, if host.is_some() { EVENTS } else { EVENTS_OF_ALL })
 }
 
-/// Prints the entries of a timeline, and then new ones, also over a restart of the server.
+/// Prints the entries of a timeline, and then each new one as the server sends it, also over a restart of the server.
 async fn follow(
     connection_args: &ConnectionArgs,
     mut client: ApiClient,
     path: &str,
     output: OutputFormat,
 ) -> anyhow::Result<()> {
+    let path = format!("{path}?watch=true");
     let mut printed = Printed::default();
-    let mut answered = Instant::now();
+    let mut lines = client.lines(&path).await?;
     loop {
-        match client.ask(Method::GET, path, None).await {
-            Ok(list) => {
-                answered = Instant::now();
-                for entry in printed.take_new(items(list)) {
-                    print_or_end(&format_entry(&entry, output)?)?;
-                }
+        while let Some(line) = lines.next().await {
+            let entry: Value = serde_json::from_str(&line)?;
+            if printed.admit(&entry) {
+                print_or_end(&format_entry(&entry, output)?)?;
             }
-            Err(error) if is_unavailable(&error) && answered.elapsed() < RECONNECT_TIMEOUT => {
-                if let Ok(connected) = ApiClient::connect(connection_args).await {
-                    client = connected;
-                }
-            }
-            Err(error) => return Err(error),
         }
-        tokio::time::sleep(PAUSE).await;
+        lines = reconnect(connection_args, &path).await?;
     }
 }
 
-/// The entries of a timeline that were printed: how often each had occurred.
+/// The entries that were printed, and how often each had occurred. The server sends them again on a new connection.
 #[derive(Debug, Default)]
-struct Printed(HashMap<String, u64>);
+struct Printed {
+    counts: HashMap<String, u64>,
+    order: VecDeque<String>,
+}
 
 impl Printed {
-    /// Returns the entries that are new or occurred again. Entries that the server no longer has are forgotten.
-    fn take_new(&mut self, entries: Vec<Value>) -> Vec<Value> {
-        let before = std::mem::take(&mut self.0);
-        let count = |entry: &Value| entry["count"].as_u64().unwrap_or(1);
-        let key = |entry: &Value| ["time", "mac", "event", "detail"].map(|field| entry[field].to_string()).join(" ");
-        let is_new = |entry: &Value| before.get(&key(entry)).is_none_or(|printed| *printed < count(entry));
-        let new: Vec<_> = entries.iter().filter(|entry| is_new(entry)).cloned().collect();
-        self.0 = entries.iter().map(|entry| (key(entry), count(entry))).collect();
-        new
+    /// Returns whether an entry is new, or occurred again. The oldest of too many entries is forgotten.
+    fn admit(&mut self, entry: &Value) -> bool {
+        let key = ["time", "mac", "event", "detail"].map(|field| entry[field].to_string()).join(" ");
+        let count = entry["count"].as_u64().unwrap_or(1);
+        match self.counts.insert(key.clone(), count) {
+            Some(printed) => printed < count,
+            None => {
+                self.order.push_back(key);
+                if self.order.len() > MAX_PRINTED
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.counts.remove(&oldest);
+                }
+                true
+            }
+        }
     }
 }
 
@@ -170,15 +172,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_bounded_number_of_entries_is_remembered() {
+        let mut printed = Printed::default();
+        for number in 0..MAX_PRINTED + 10 {
+            assert!(printed.admit(&json!({"time": number})));
+        }
+        assert_eq!((printed.counts.len(), printed.order.len()), (MAX_PRINTED, MAX_PRINTED));
+        assert!(!printed.admit(&json!({"time": 10})) && printed.admit(&json!({"time": 9})));
+    }
+
+    #[test]
     fn an_entry_is_printed_once_for_each_occurrence() {
         let mut printed = Printed::default();
         let one = json!({"time": "t1", "event": "script", "detail": {"a": 1}});
         let two = json!({"time": "t2", "event": "script", "detail": {"a": 1}});
         let again = json!({"time": "t2", "event": "script", "detail": {"a": 1}, "count": 2, "last": "t3"});
-        assert_eq!(printed.take_new(vec![one.clone()]).len(), 1);
-        assert_eq!(printed.take_new(vec![one.clone(), two.clone()]), std::slice::from_ref(&two));
-        assert!(printed.take_new(vec![one.clone(), two]).is_empty());
-        assert_eq!(printed.take_new(vec![one, again.clone()]), std::slice::from_ref(&again));
+        let admitted = [&one, &one, &two, &one, &again, &again, &one].map(|entry| printed.admit(entry));
+        assert_eq!(admitted, [true, false, true, false, true, false, false]);
         let line = format_entry(&again, OutputFormat::Table).unwrap();
         assert!(line.starts_with("t3   -") && line.ends_with("a=1 (2 times)\n"), "{line}");
     }

@@ -132,12 +132,15 @@ async fn field_selector(
 const MAX_ERRORS: usize = 5;
 
 /// Maximum time to reconnect, such as during a restart of the server.
-pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two attempts to reconnect.
-pub const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Resumes a watch on a new connection, after a pause: a server may end each connection at once.
-async fn reconnect(connection_args: &ConnectionArgs, path: &str) -> anyhow::Result<LineStream> {
+///
+/// # Errors
+/// The server refuses the request, or does not come back.
+pub async fn reconnect(connection_args: &ConnectionArgs, path: &str) -> anyhow::Result<LineStream> {
     let deadline = Instant::now() + RECONNECT_TIMEOUT;
     loop {
         tokio::time::sleep(RECONNECT_PAUSE).await;

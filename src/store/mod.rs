@@ -31,7 +31,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::SignedDuration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::event::{DurationHistogram, Entry, Event, HostCounters, Notification};
 use crate::fleet::lifecycle::InstallPolicy;
@@ -48,6 +48,9 @@ use stranger_log::StrangerLog;
 
 /// Maximum number of queued changes. `commit` waits while the queue is full; `record` fails.
 const MAX_QUEUED_CHANGES: usize = 4096;
+
+/// Number of timeline entries that a watch may be behind.
+const MAX_ANNOUNCED_ENTRIES: usize = 1024;
 
 /// Name of the database file.
 const DATABASE: &str = "bootlatch.db";
@@ -80,6 +83,7 @@ pub struct Store {
     leases: watch::Receiver<u64>,
     entry_changes: watch::Receiver<u64>,
     outbox_lines: watch::Receiver<i64>,
+    new_entries: broadcast::Sender<Arc<Entry>>,
     /// Reader of the timeline; `None` once the state is closed.
     reader: std::sync::Mutex<Option<sqlite::TimelineReader>>,
     directory: PathBuf,
@@ -145,6 +149,7 @@ impl Store {
         let (announce, version) = watch::channel(first.version);
         let (announce_leases, leases) = watch::channel(0);
         let (announce_entries, entry_changes) = watch::channel(0);
+        let (new_entries, _) = broadcast::channel(MAX_ANNOUNCED_ENTRIES);
         let (announce_outbox, outbox_lines) = watch::channel(database.newest_outbox_line());
         let history = Arc::new(history::History::starting_at(first.version));
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
@@ -160,6 +165,7 @@ impl Store {
             announce_leases,
             announce_entries,
             announce_outbox,
+            new_entries: new_entries.clone(),
             write_error: write_error.clone(),
             stranger_log: stranger_log.clone(),
             host_counters: host_counters.clone(),
@@ -183,6 +189,7 @@ impl Store {
                 leases,
                 entry_changes,
                 outbox_lines,
+                new_entries,
                 reader,
                 directory: directory.to_owned(),
                 write_error,
@@ -338,6 +345,11 @@ impl Store {
         if is_full || self.entries.try_send(entry).is_err() {
             self.dropped_entries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    /// Returns the timeline entries that are written from now on. An entry that is repeated comes again, as its line is then.
+    pub fn new_entries(&self) -> broadcast::Receiver<Arc<Entry>> {
+        self.new_entries.subscribe()
     }
 
     /// Returns the last line of the queue of notifications, which changes with each one that is queued.

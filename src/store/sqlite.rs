@@ -127,6 +127,8 @@ pub struct Database {
     coalescer: TimelineCoalescer,
     sizes: TimelineSizes,
     outbox: Outbox,
+    /// Timeline entries as their lines were written; `None` if nobody watches.
+    written: Option<Vec<Entry>>,
     /// The next line of the timeline that is free.
     next_line: i64,
 }
@@ -150,7 +152,8 @@ impl Database {
         // checkpoint syncs the log first.
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         let (coalescer, sizes) = (TimelineCoalescer::default(), TimelineSizes::default());
-        let mut database = Self { connection, seal, coalescer, sizes, outbox: Outbox::default(), next_line: 1 };
+        let outbox = Outbox::default();
+        let mut database = Self { connection, seal, coalescer, sizes, outbox, written: None, next_line: 1 };
         database.create_schema()?;
         database.check()?;
         database.connection.execute_batch(STRANGERS)?;
@@ -172,6 +175,16 @@ impl Database {
     /// Returns the next line of the timeline that is free.
     pub fn next_line(&self) -> i64 {
         self.next_line
+    }
+
+    /// Begins to keep the timeline entries that are written, or stops.
+    pub fn keep_written_entries(&mut self, is_watched: bool) {
+        self.written = is_watched.then(Vec::new);
+    }
+
+    /// Returns the timeline entries of the last transaction, as their lines are.
+    pub fn take_written_entries(&mut self) -> Vec<Entry> {
+        self.written.take().unwrap_or_default()
     }
 
     /// Returns the last line of the queue of notifications.
@@ -324,6 +337,7 @@ impl Database {
     }
 
     fn transact(&mut self, rows: &Rows<'_>) -> Result<(), DatabaseError> {
+        self.written.iter_mut().for_each(Vec::clear);
         let Rows { version, changes, leases, entries, queued, strangers, next_line, outbox_reads } = rows;
         let transaction = self.connection.transaction()?;
         write_objects(&transaction, self.seal.as_ref(), changes.iter().copied())?;
@@ -332,11 +346,14 @@ impl Database {
             self.sizes.added(&transaction, line, entry.mac, record.operation == ChangeKind::Deleted)?;
         }
         changes.iter().filter_map(|record| enrolled(record)).for_each(|mac| self.coalescer.forget(mac));
+        if let Some(written) = &mut self.written {
+            written.extend(changes.iter().filter_map(|record| enrolment(record)));
+        }
         write_leases(&transaction, leases)?;
         transaction.prepare_cached("UPDATE version SET number = ?")?.execute([version.cast_signed()])?;
         let lines = (self.next_line..).take(*queued).chain(*next_line..);
         let lines = entries.iter().zip(lines).map(|(entry, line)| (line, entry)).zip(strangers.iter().copied());
-        write_entries(&transaction, &mut self.coalescer, &mut self.sizes, lines)?;
+        write_entries(&transaction, &mut self.coalescer, &mut self.sizes, &mut self.written, lines)?;
         self.sizes.trim(&transaction)?;
         let told = entries.iter().zip(strangers.iter().copied());
         self.outbox.write(&transaction, changes.iter().copied(), told)?;
@@ -401,6 +418,12 @@ fn enrolled(record: &ChangeRecord) -> Option<Mac> {
     }
 }
 
+/// Returns the timeline entry of a change that enrolled a machine. It has no line: the host stands for it.
+fn enrolment(record: &ChangeRecord) -> Option<Entry> {
+    let (ChangeKind::Added, Object::Host(host)) = (record.operation, &record.object) else { return None };
+    enrolment_entry(host).map(|(_, entry)| entry)
+}
+
 /// Writes leases, each in place of the last one of its address.
 fn write_leases(transaction: &rusqlite::Transaction<'_>, leases: &[Lease]) -> Result<(), DatabaseError> {
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)")?;
@@ -417,6 +440,7 @@ fn write_entries<'a>(
     transaction: &rusqlite::Transaction<'_>,
     coalescer: &mut TimelineCoalescer,
     sizes: &mut TimelineSizes,
+    written: &mut Option<Vec<Entry>>,
     entries: impl Iterator<Item = ((i64, &'a Entry), bool)>,
 ) -> Result<(), DatabaseError> {
     let mut update = transaction.prepare_cached("UPDATE timeline SET body = ? WHERE id = ?")?;
@@ -425,11 +449,13 @@ fn write_entries<'a>(
         if let Some(line) = coalescer.join(entry)
             && update.execute(params![encode(&line.entry)?, line.id])? == 1
         {
+            written.iter_mut().for_each(|written| written.push(line.entry.clone()));
             coalescer.keep(line);
             continue;
         }
         add_line(transaction, id, entry)?;
         sizes.added(transaction, id, entry.mac, is_by_stranger)?;
+        written.iter_mut().for_each(|written| written.push(entry.clone()));
         coalescer.keep(TimelineLine { id, entry: entry.clone() });
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::SignedDuration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::event::{Entry, HostCounters};
 use crate::fleet::lifecycle::InstallPolicy;
@@ -184,6 +184,8 @@ pub struct Writer {
     pub announce_entries: watch::Sender<u64>,
     /// The last line of the queue of notifications.
     pub announce_outbox: watch::Sender<i64>,
+    /// Timeline entries that were written, for watches.
+    pub new_entries: broadcast::Sender<Arc<Entry>>,
     /// Error of the last write; `None` if it succeeded.
     pub write_error: Arc<ArcSwapOption<String>>,
     /// The bound of log lines about strangers.
@@ -229,6 +231,7 @@ impl Writer {
         let transaction = self.apply_jobs(jobs, queued);
         entries.extend(transaction.entries.iter().cloned());
         let mut waiting = if is_short { queued } else { 0 };
+        self.database.keep_written_entries(self.new_entries.receiver_count() > 0);
         let mut written = self.database.write(&transaction.rows(&entries[waiting..]));
         if written.as_ref().is_err_and(sqlite::DatabaseError::is_disk_full) && self.reserve.release() {
             waiting = queued;
@@ -355,6 +358,10 @@ impl Writer {
         outcomes.into_iter().for_each(Outcome::report);
         // After the replies: hundreds of watches may be woken.
         self.announce.send_if_modified(|known| std::mem::replace(known, version) != version);
+        for entry in self.database.take_written_entries() {
+            // The last watch may have ended meanwhile.
+            let _ = self.new_entries.send(Arc::new(entry));
+        }
         let line = self.database.newest_outbox_line();
         self.announce_outbox.send_if_modified(|known| std::mem::replace(known, line) != line);
         self.host_counters.count_unqueued(self.database.take_left_out_notifications());

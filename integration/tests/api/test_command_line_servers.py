@@ -268,6 +268,20 @@ def test_completion_of_kinds_and_names(server):
     assert "assign" in complete("host", ""), "commands are completed"
 
 
+def test_completion_gives_up_in_time(server):
+    """A server that accepts connections and is silent must not keep somebody waiting at the prompt."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        words = ["get", "host", ""]
+        began = time.monotonic()
+        done = subprocess.run([server.binary, "--", "bootlatch", *words], capture_output=True, text=True, timeout=60, env={
+            **os.environ, "_BOOTLATCH_COMPLETE": "bash", "_CLAP_COMPLETE_INDEX": str(len(words)), "_CLAP_IFS": "\n", "_CLAP_COMPLETE_COMP_TYPE": "9",
+            "BOOTLATCH_SERVER": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+        took = time.monotonic() - began
+    assert done.returncode == 0 and done.stderr == "", f"it ends quietly: {done}"
+    assert [word for word in done.stdout.split("\n") if word and not word.startswith("-")] == [], f"no names are completed: {done}"
+    assert 1.9 < took < 2 + 2 * slowness(), f"it waits for 2 s: {took}"
+
+
 def test_help(server):
     run = server.run
     commands = [("get",), ("apply",), ("delete",), ("host", "assign"), ("iso", "add"), ("config", "add"), ("wait",), ("init",), ("context", "set"), ("kubeconfig",), ()]

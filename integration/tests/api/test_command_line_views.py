@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 import pytest
 
@@ -155,6 +156,64 @@ def test_logs_follow_new_events(server):
     following.wait()
     every = server.run("timeline", "-o", "json")
     assert any(entry["event"] == "held" and entry["host"] == "one" for entry in json.loads(every.stdout)), f"timeline without a host is the server's: {every}"
+
+
+def test_a_followed_timeline_is_sent_and_not_asked_for(server):
+    def requests():
+        text = server.ask("GET", "/metrics", token=None).text
+        return int(next(line.split()[1] for line in text.splitlines() if line.startswith("bootlatch_http_request_duration_seconds_count")))
+
+    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", "-o", "json"]
+    following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert json.loads(following.stdout.readline())["event"]
+        before = requests()
+        time.sleep(3)  # a time in which it would ask again
+        assert requests() - before == 1, "only this test has asked"
+        asked = time.monotonic()
+        assert server.ask("POST", f"{HOSTS}/one/hold").code < 300
+        entry = next(entry for entry in map(json.loads, following.stdout) if entry["event"] == "held")
+        assert (entry["host"], entry["mac"]) == ("one", "52:54:00:00:00:01")
+        assert time.monotonic() - asked < 3 * slowness()
+    finally:
+        following.terminate()
+        following.wait()
+
+
+def test_a_followed_timeline_goes_on_after_a_restart_and_prints_nothing_twice(server):
+    assert server.ask("POST", HOSTS, host("followed", 177)).code == 201
+    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", "followed", "-o", "json"]
+    following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.ask("POST", f"{HOSTS}/followed/hold").code < 300
+        seen = []
+        for entry in map(json.loads, following.stdout):
+            seen.append(entry)
+            if entry["event"] == "held":
+                break
+        server.restart()
+        assert server.ask("POST", f"{HOSTS}/followed/localboot").code < 300
+        for entry in map(json.loads, following.stdout):
+            seen.append(entry)
+            if entry["event"] == "local_boot_requested":
+                break
+        codes = [entry["event"] for entry in seen]
+        assert codes.count("held") == 1 and codes.count("local_boot_requested") == 1, codes
+    finally:
+        following.terminate()
+        following.wait()
+
+
+def test_the_timeline_of_an_iso_is_watched(server):
+    assert server.ask("POST", IMAGES, image("watched")).code == 201
+    watch = server.watch(f"{IMAGES}/watched/timeline?watch=true")
+    assert watch.code == 200
+    assert server.ask("POST", HOSTS, host("other", 178, image="live")).code == 201
+    assert server.ask("POST", HOSTS, host("watcher", 179, image="watched")).code == 201
+    found = watch.next()
+    assert (found["event"], found["host"], found["detail"]) == ("assigned", "watcher", {"image": "watched"}), found
+    watch.close()
+    assert server.ask("GET", f"{IMAGES}/absent/timeline?watch=true").code == 404
 
 
 def test_explain(server):

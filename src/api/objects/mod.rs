@@ -27,6 +27,7 @@ pub mod status;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod timeline_watch;
 
 pub mod watch;
 pub mod write;
