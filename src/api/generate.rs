@@ -249,7 +249,7 @@ impl GenerationTask {
             let of = |role: &str| configs.get(role).cloned();
             MachineFiles { userdata: of("userdata"), metadata: of("metadata"), network: of("network") }
         });
-        let serving_url = format!("{}/configs/", self.gate.site.url());
+        let serving_url = format!("{}/configs/", self.gate.site().url());
         GeneratedConfigs { configs, serving_url, warnings: self.generated.warnings.clone(), machine }
     }
 }

@@ -7,6 +7,7 @@ mod log;
 mod memory;
 mod privileges;
 mod queries;
+mod reload;
 mod settings;
 mod state_dir;
 mod webhooks;
@@ -25,7 +26,7 @@ use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
-use crate::controllers::manifests::Manifests;
+use crate::controllers::manifests::{Manifests, ReloadConfig};
 use crate::controllers::webhooks as deliveries;
 use crate::controllers::webhooks::Webhook;
 use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
@@ -121,7 +122,7 @@ fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
     runtime.worker_threads(workers()).thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE).enable_all();
     runtime.event_interval(EVENT_INTERVAL);
     let runtime = runtime.build()?;
-    let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos, webhooks)?.serve());
+    let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos, webhooks)?.serve(flags));
     // 6. The end: everything is on disk. A thread that waits for a dead file system is not waited for.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     last.close();
@@ -178,7 +179,7 @@ impl Appliance {
     }
 
     /// Starts all services, serves until a signal or the end of a service, and stops all services.
-    async fn serve(self) -> anyhow::Result<()> {
+    async fn serve(self, flags: Flags) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let Self { config, listeners, gate, places, programs, tokens, webhooks } = self;
         let Listeners { address, dhcp, tftp, http, api, objects, iscsi, syslog: syslog_sockets, .. } = listeners;
@@ -225,7 +226,8 @@ impl Appliance {
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, (solicitations, firmware_v6), &config, &gate, &stopped);
-        services.spawn(manifests.watch(places.clone(), gate.clone(), signals.hang_up, stopped.clone()));
+        let reload: ReloadConfig = reload::reloader(flags, config.keys.clone(), &gate);
+        services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
@@ -256,7 +258,7 @@ async fn end_services(mut services: Services, timeout: Duration) {
     }
 }
 
-/// Signals: SIGHUP loads the manifests again; SIGTERM and SIGINT stop the process.
+/// Signals: SIGHUP loads the configuration and the manifests again; SIGTERM and SIGINT stop the process.
 struct Signals {
     hang_up: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

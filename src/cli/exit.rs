@@ -1,6 +1,6 @@
 //! Exit status of commands.
 
-use crate::config::{Logged, StartRefused};
+use crate::config::{ConfigError, Logged, StartRefused};
 use crate::doctor::Severity;
 
 use super::client::ClientError;
@@ -74,7 +74,7 @@ pub enum ExitStatus {
 
 /// Returns the exit status of an error.
 pub fn exit_code(error: &anyhow::Error) -> ExitStatus {
-    if error.is::<StartRefused>() {
+    if error.is::<StartRefused>() || error.is::<ConfigError>() {
         return ExitStatus::NeedsOperator;
     }
     if error.is::<UsageError>() || error.is::<TwoServers>() || error.is::<Trouble>() {

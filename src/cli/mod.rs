@@ -152,6 +152,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
     let Arguments { mut connection_args, command } = parsed.unwrap_or_else(|error| error.exit());
     connection_args.note_typed(&matches);
     let done = match command {
+        RootCommand::Serve(flags) if flags.check => check_config(&flags),
         RootCommand::Serve(flags) => serve(flags),
         RootCommand::Iso(verb) => run_async(iso::run(verb, &connection_args)),
         RootCommand::Host(verb) => run_async(host::run(verb, &connection_args)),
@@ -178,6 +179,12 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
             ExitCode::from(exit::exit_code(&error) as u8)
         }
     }
+}
+
+/// Checks the configuration of `serve`, as for a change that is to be deployed.
+fn check_config(flags: &Flags) -> anyhow::Result<()> {
+    crate::config::load(flags)?;
+    show::print("the configuration is valid\n")
 }
 
 /// Returns the command line. The options that select a server are hidden for commands without one.

@@ -2,6 +2,7 @@
 
 mod access;
 mod dhcp;
+mod file_keys;
 mod iscsi;
 mod limits;
 mod log_format;
@@ -27,6 +28,7 @@ use crate::fleet::{HostMatch, Name, Volume};
 pub use access::{Api, TlsFiles};
 pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
+pub use file_keys::FileKeys;
 pub use iscsi::{Iscsi, IscsiAccess};
 pub use limits::Limits;
 pub use log_format::LogFormat;
@@ -95,6 +97,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The bounds on what one source may take.
     pub limits: Limits,
+    /// The keys of the file, as they are written there.
+    pub keys: FileKeys,
 }
 
 /// An invalid configuration: the file, the line if it is known, the key, and the fault.
@@ -143,6 +147,9 @@ pub struct Flags {
     /// State directory [default: /var/lib/bootlatch]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Check the configuration, and end: with 0, or with 78 and the file, line and key of the first fault
+    #[arg(long)]
+    pub check: bool,
     /// Start with an empty database where the earlier one was lost; use it for one start only
     #[arg(long)]
     pub start_empty: bool,
@@ -264,7 +271,9 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
     let validator = Validator { text, path };
     renamed_keys::check(text).map_err(|(line, message)| validator.syntax(Some(line), &message))?;
     let raw: Raw = toml::from_str(text).map_err(|error| {
-        validator.syntax(error.span().map(|span| validator::line(text, span.start)), error.message())
+        let at = error.span().map(|span| span.start);
+        let key = at.and_then(|at| file_keys::key_at(text, at)).map_or_else(String::new, |key| format!("{key}: "));
+        validator.syntax(at.map(|at| validator::line(text, at)), &format!("{key}{}", error.message()))
     })?;
     let interfaces = validator.interfaces(flags, &raw)?;
     let (overrides, boot_file_in) = validator.overrides(&raw.overrides)?;
@@ -308,6 +317,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(10)),
         log_format: flags.log_format.or(raw.log_format).unwrap_or_default(),
         limits: validator.limits(&raw.limits)?,
+        keys: FileKeys::of(text),
     })
 }
 

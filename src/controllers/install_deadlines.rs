@@ -24,7 +24,7 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
         let now = (store::now(), Instant::now());
         let state = gate.store.snapshot();
         let under_way: Vec<_> = state.under_way().collect();
-        let overdue = deadlines.overdue(under_way.iter().map(Arc::as_ref), now, &gate.site.install);
+        let overdue = deadlines.overdue(under_way.iter().map(Arc::as_ref), now, &gate.site().install);
         for (mac, since) in overdue {
             let (transition, observation) = (Transition::TimedOut { since }, Observation::default());
             let change = Change::Advance { mac, transition, observation, event: None };

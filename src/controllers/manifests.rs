@@ -1,4 +1,4 @@
-//! Loads the manifests at start and on SIGHUP, and reports which ones are not applied.
+//! Loads the manifests at start, and the configuration and the manifests on SIGHUP, and reports what is not applied.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,9 @@ use crate::event::Event;
 use crate::fleet::Name;
 use crate::gate::Gate;
 use crate::gate::tokens::{self, TokenKey};
+
+/// What loads the configuration again. It returns what the operator must know, in short lines.
+pub type ReloadConfig = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The directory of manifests, if one is configured. An invalid manifest is skipped and reported. The server is not
 /// ready until it is corrected, but answers requests.
@@ -51,6 +54,11 @@ impl Manifests {
     /// # Errors
     /// The directory cannot be read.
     pub async fn load(&self, places: &Places, gate: &Gate) -> Result<(), manifest::ManifestError> {
+        self.apply(places, gate, &[]).await
+    }
+
+    /// Applies the manifests. `notes`: what the status says as well.
+    async fn apply(&self, places: &Places, gate: &Gate, notes: &[String]) -> Result<(), manifest::ManifestError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let LoadSummary { written, wrong } =
             manifest::load(directory, &self.namespace, &self.key, places, &gate.store).await?;
@@ -58,24 +66,29 @@ impl Manifests {
             gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
         }
         tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests applied");
-        self.report(wrong.iter().map(|error| format!("manifest not applied: {}", error.place())).collect());
+        self.report(wrong.iter().map(|error| format!("manifest not applied: {}", error.place())).collect(), notes);
         Ok(())
     }
 
-    /// Applies the manifests again at each SIGHUP, until the server stops.
+    /// Loads the configuration and the manifests again at each SIGHUP, until the server stops.
     ///
     /// # Errors
     /// None; the result is that of a service.
     pub async fn watch(
         self,
-        places: Places,
-        gate: Arc<Gate>,
+        (places, gate): (Places, Arc<Gate>),
+        reload_config: ReloadConfig,
         mut hang_up: Signal,
         mut stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let reload_always = async {
             while hang_up.recv().await.is_some() {
-                self.reload(&places, &gate).await;
+                let now = NotifyState::monotonic_usec_now().into_iter();
+                let _ = sd_notify::notify(&now.chain([NotifyState::Reloading]).collect::<Vec<_>>());
+                let reload = reload_config.clone();
+                let notes = tokio::task::spawn_blocking(move || reload()).await.unwrap_or_default();
+                self.reload(&places, &gate, &notes).await;
+                let _ = sd_notify::notify(&[NotifyState::Ready]);
             }
             std::future::pending::<()>().await;
         };
@@ -87,19 +100,20 @@ impl Manifests {
     }
 
     /// Applies the manifests again. A directory that cannot be read is a fault like an invalid manifest.
-    async fn reload(&self, places: &Places, gate: &Gate) {
+    async fn reload(&self, places: &Places, gate: &Gate, notes: &[String]) {
         if self.directory.is_none() {
-            return tracing::info!("SIGHUP ignored: no manifests configured");
+            return self.report(Vec::new(), notes);
         }
-        if let Err(error) = self.load(places, gate).await {
+        if let Err(error) = self.apply(places, gate, notes).await {
             gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
-            self.report(vec!["manifest directory unreadable".to_owned()]);
+            self.report(vec!["manifest directory unreadable".to_owned()], notes);
         }
     }
 
-    /// Publishes the faults, also as the status of the systemd unit.
-    fn report(&self, faults: Vec<String>) {
-        let status = match faults.as_slice() {
+    /// Publishes the faults, and the status of the systemd unit.
+    fn report(&self, faults: Vec<String>, notes: &[String]) {
+        let all: Vec<&String> = notes.iter().chain(&faults).collect();
+        let status = match all.as_slice() {
             [] => "Serving.".to_owned(),
             [only] => format!("Serving; {only}."),
             [first, more @ ..] => format!("Serving; {first}, and {} more.", more.len()),

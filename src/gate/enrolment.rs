@@ -55,7 +55,8 @@ impl Gate {
     /// Returns the references of the rules for unknown machines to objects that do not exist. A rule applies once its
     /// objects exist.
     pub fn missing_references(&self) -> Vec<MissingReference> {
-        let (state, rules) = (self.store.load(), &self.site.unknown_hosts);
+        let (state, site) = (self.store.load(), self.site());
+        let rules = &site.unknown_hosts;
         let actions = rules.first.iter().map(|rule| &rule.action).chain([&rules.otherwise]);
         let mut missing = Vec::new();
         for action in actions {
@@ -74,7 +75,7 @@ impl Gate {
 
     /// Decides after an unknown machine was enrolled. It entered from its address.
     pub async fn decide_and_enrol(&self, facts: &Facts) -> HostDecision {
-        let address = facts.address.map_or(self.site.address, |address| Source::of(address).address());
+        let address = facts.address.map_or(self.site().address, |address| Source::of(address).address());
         self.decide_and_enrol_from(facts, EntryPoint::Address(address)).await
     }
 
@@ -116,7 +117,7 @@ impl Gate {
             return Err(Reason::EnrolmentLimit);
         }
         let architecture = facts.firmware.map(|firmware| firmware.architecture);
-        let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address).clone();
+        let action = self.site().unknown_hosts.action(facts.mac, architecture, facts.address).clone();
         Ok(Change::Enrol { host, action, entry, limits })
     }
 
@@ -126,7 +127,7 @@ impl Gate {
         let reason = refusal_reason(error);
         if reason == Reason::RuleNotApplicable {
             let architecture = facts.firmware.map(|firmware| firmware.architecture);
-            let action = self.site.unknown_hosts.action(facts.mac, architecture, facts.address);
+            let action = self.site().unknown_hosts.action(facts.mac, architecture, facts.address).clone();
             tracing::warn!(mac = %facts.mac, %action, %error, "cannot apply the rule for unknown machines");
             let message =
                 format!("rule {action:?} for unknown machines not applied: {error}", action = action.to_string());

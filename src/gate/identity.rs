@@ -83,7 +83,7 @@ impl Gate {
             lease: lease.map(|lease| leased(lease.mac)),
             spec_ip_owner: state.host_by_ip(address).map(|host| host.spec.boot_mac_address),
             heard: state.last_seen_at(address).map(candidate),
-            is_trusted_subnet: self.site.config_access.trusted_subnets.iter().any(|net| net.contains(&address)),
+            is_trusted_subnet: self.site().config_access.trusted_subnets.iter().any(|net| net.contains(&address)),
             ..Evidence::default()
         }
     }
@@ -111,7 +111,7 @@ impl Gate {
         match (one, other) {
             (one, other) if one == other => true,
             (IpAddr::V4(one), IpAddr::V4(other)) => {
-                self.site.nets.iter().any(|net| net.contains(&one) && net.contains(&other))
+                self.site().nets.iter().any(|net| net.contains(&one) && net.contains(&other))
             }
             _ => false,
         }
@@ -216,10 +216,10 @@ impl Gate {
         image: &Image,
     ) -> Result<bool, Reason> {
         match self.config_in_view(host, image) {
-            Some(_) => may_see_config(evidence, host.spec.boot_mac_address, tied, self.site.config_access.require),
+            Some(_) => may_see_config(evidence, host.spec.boot_mac_address, tied, self.site().config_access.require),
             None => Ok(tied
                 || host.spec.kernel_arguments.is_empty()
-                || is_proved_by_token(evidence, host.spec.boot_mac_address, self.site.config_access.require)),
+                || is_proved_by_token(evidence, host.spec.boot_mac_address, self.site().config_access.require)),
         }
     }
 
@@ -228,13 +228,13 @@ impl Gate {
     /// # Errors
     /// The time is over, or the install has ended.
     pub fn check_window(&self, host: &Host, config: &BootConfig) -> Result<(), Reason> {
-        let (ttl, completion) = (self.site.config_access.token_ttl, self.site.install.completion);
+        let (ttl, completion) = (self.site().config_access.token_ttl, self.site().install.completion);
         check_config_window(host, config.spec.confidential, now(), ttl, completion)
     }
 
     /// Returns whether a config is confidential and the install that needs it has ended.
     pub(super) fn is_over(&self, host: &Host, config: &BootConfig) -> bool {
-        config.spec.confidential && install_end(host, self.site.install.completion).is_some()
+        config.spec.confidential && install_end(host, self.site().install.completion).is_some()
     }
 
     /// Returns the config that a host's view of an image contains or points to.
@@ -245,12 +245,12 @@ impl Gate {
 
     /// Returns whether the host was served its last script within `config_access.token_ttl`.
     fn is_within_token_ttl(&self, host: &Host) -> bool {
-        is_within_ttl(host, now(), self.site.config_access.token_ttl) == Some(true)
+        is_within_ttl(host, now(), self.site().config_access.token_ttl) == Some(true)
     }
 
     /// Returns whether a medium that contains the host's config may be read on after a pause of `idle`.
     pub fn may_resume_reading(&self, host: &Host, idle: Duration) -> bool {
-        idle <= self.site.config_access.token_ttl || self.is_within_token_ttl(host)
+        idle <= self.site().config_access.token_ttl || self.is_within_token_ttl(host)
     }
 }
 

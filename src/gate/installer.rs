@@ -326,7 +326,7 @@ impl Gate {
             Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Failed => true,
             Phase::Installed => install
                 .completion_time
-                .is_none_or(|done| now().duration_since(done).unsigned_abs() < self.site.config_access.token_ttl),
+                .is_none_or(|done| now().duration_since(done).unsigned_abs() < self.site().config_access.token_ttl),
         }
     }
 
@@ -371,7 +371,8 @@ impl Gate {
         let state = self.store.load();
         let image = host.spec.image.image().and_then(|name| state.image(name)).cloned();
         let portal = image.and_then(|image| image.spec.portal.as_ref().and_then(|portal| portal.chap.clone()));
-        let chaps = host.spec.chap.iter().chain(&self.site.chap).chain(&portal);
+        let site = self.site();
+        let chaps = host.spec.chap.iter().chain(&site.chap).chain(&portal);
         let chaps = chaps.flat_map(|chap| [Some(&chap.secret), chap.target_secret.as_ref()]).flatten();
         let bmc = host.spec.bmc.iter().map(|bmc| &bmc.password);
         let secrets = chaps.chain(bmc).map(|secret| secret.0.clone());
@@ -544,7 +545,7 @@ mod tests {
         let restart = || {
             let media = crate::images::library::ImageLibrary::new(fixture.directory.path().join("isos"));
             let tokens = crate::gate::tokens::BootTokens::with_key([0; 32]);
-            Gate::new(gate.site.clone(), gate.store.clone(), media, tokens)
+            Gate::new(gate.site.load_full(), gate.store.clone(), media, tokens)
         };
         let restarted = restart();
         assert!(restarted.last_installer_failure(VM).is_none());

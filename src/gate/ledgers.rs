@@ -12,7 +12,7 @@ impl Gate {
     /// Returns the ledgers of the boots of a machine that were seen, oldest first.
     pub fn ledgers(&self, machine: &DueMachine) -> Vec<Ledger> {
         let host = self.store.load().host_by_mac(machine.mac);
-        ledgers(&machine.steps, host.as_deref(), self.site.install.timeout, self.traces.now())
+        ledgers(&machine.steps, host.as_deref(), self.site().install.timeout, self.traces.now())
     }
 
     /// Records the boots of a declared machine that ended, in its timeline and in the metrics: each once. Returns when

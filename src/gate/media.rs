@@ -176,14 +176,14 @@ impl Gate {
     pub fn chap_for(&self, image: &Image, host: &Host) -> Option<Chap> {
         match &image.spec.portal {
             Some(portal) => portal.chap.clone(),
-            None => self.chap(Some(host)).cloned(),
+            None => self.chap(Some(host)),
         }
     }
 
     /// Returns the token in the initiator name of a host's script, if the configuration demands one and the attached
     /// view contains the host's config; else an empty text. An external portal never sees it.
     pub fn login_token(&self, image: &Image, host: &Host) -> String {
-        let is_demanded = self.site.config_access.require != ConfigProof::Address && image.spec.portal.is_none();
+        let is_demanded = self.site().config_access.require != ConfigProof::Address && image.spec.portal.is_none();
         match is_demanded && self.config_in_view(host, image).is_some() {
             true => self.token(Some(host)),
             false => String::new(),
@@ -191,8 +191,8 @@ impl Gate {
     }
 
     /// Returns the CHAP secrets of a host for our target: its own, or those of the configuration.
-    pub fn chap<'a>(&'a self, host: Option<&'a Host>) -> Option<&'a Chap> {
-        host.and_then(|host| host.spec.chap.as_ref()).or(self.site.chap.as_ref())
+    pub fn chap(&self, host: Option<&Host>) -> Option<Chap> {
+        host.and_then(|host| host.spec.chap.clone()).or_else(|| self.site().chap.clone())
     }
 
     /// Begins a host's boot from a virtual medium, as a script does for a boot over the network. The URL is for the

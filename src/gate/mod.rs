@@ -26,6 +26,8 @@ pub mod tokens;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::{ArcSwap, Guard};
+
 use crate::boot::identity::{ClientIdentity, Evidence, is_proved_by_token, judge};
 use crate::boot::{Decision, Facts, Reason, Site, Stage, Verdict, decide};
 use crate::event::{Counters, Event, Protocol};
@@ -53,8 +55,8 @@ pub use crate::store::clock;
 /// The decisions, with the state that they need and the records that they make.
 #[derive(Debug)]
 pub struct Gate {
-    /// The configuration that decisions depend on.
-    pub site: Arc<Site>,
+    /// The configuration that decisions depend on. SIGHUP may replace it.
+    pub site: ArcSwap<Site>,
     /// The state.
     pub store: Arc<Store>,
     /// The counters of answers, refusals and drops.
@@ -89,7 +91,7 @@ impl Gate {
     /// Creates a gate over a state. Nothing was requested from it yet.
     pub fn new(site: Arc<Site>, store: Arc<Store>, media: ImageLibrary, tokens: BootTokens) -> Self {
         Self {
-            site,
+            site: ArcSwap::new(site),
             store,
             counters: Arc::default(),
             ipxe_clients: RecentIpxeClients::default(),
@@ -105,6 +107,11 @@ impl Gate {
             segments: OnceLock::new(),
             stalls: Stalls::default(),
         }
+    }
+
+    /// Returns the configuration that decisions depend on, as it is now.
+    pub fn site(&self) -> Guard<Arc<Site>> {
+        self.site.load()
     }
 }
 
@@ -148,7 +155,7 @@ impl Gate {
     }
 
     fn decide_in(&self, state: &Snapshot, facts: &Facts, host: Option<Arc<Host>>) -> HostDecision {
-        let decision = decide(facts, host.as_deref(), &self.site);
+        let decision = decide(facts, host.as_deref(), &self.site());
         let decision = decision.wait_if_broken(|name| state.image(name).map(Arc::as_ref));
         HostDecision { decision, host, medium: None, tied: false }
     }
@@ -255,7 +262,7 @@ impl Gate {
     /// not fetch.
     fn require_proof(&self, decided: HostDecision, tied: bool) -> HostDecision {
         let HostDecision { decision, host, medium, .. } = decided;
-        let decision = decision.require_proof(host.as_deref(), tied, self.site.config_access.require);
+        let decision = decision.require_proof(host.as_deref(), tied, self.site().config_access.require);
         HostDecision { decision: decision.for_client(tied), host, medium, tied }
     }
 
@@ -316,7 +323,7 @@ impl Gate {
     ) -> Result<Attached, Reason> {
         let tied = match judge(evidence, Some(facts.mac)).map(ClientIdentity::is_verified) {
             // Where the token alone is proof, it is valid from any address.
-            Err(_) if is_proved_by_token(evidence, facts.mac, self.site.config_access.require) => false,
+            Err(_) if is_proved_by_token(evidence, facts.mac, self.site().config_access.require) => false,
             tied => tied?,
         };
         let (image, host) = self.decide_login(facts, host, image)?;

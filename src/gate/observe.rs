@@ -53,7 +53,7 @@ impl Gate {
 
     /// Returns whether an address lies in one of the networks that this server knows.
     pub fn is_known_network(&self, address: Ipv4Addr) -> bool {
-        self.site.nets.iter().any(|net| net.contains(&address))
+        self.site().nets.iter().any(|net| net.contains(&address))
     }
 
     /// Returns whether a lease or a `spec.ip` gives an address to another machine.

@@ -179,7 +179,7 @@ impl Gate {
                 return RehearsedScript { facts, decided: HostDecision::ignore(reason), login_token: String::new() };
             }
         };
-        let address = facts.address.map_or(self.site.address, |address| Source::of(address).address());
+        let address = facts.address.map_or(self.site().address, |address| Source::of(address).address());
         let entry = EntryPoint::Address(address);
         let decided = self.rehearse_decision(&facts, machine.host.clone(), entry);
         let decided = self.as_recorded(self.require_proof(decided, tied));
@@ -191,7 +191,7 @@ impl Gate {
     /// Returns a decision with the host as it is after its record.
     fn as_recorded(&self, decided: HostDecision) -> HostDecision {
         let Some(transition) = decided.decision.record else { return decided };
-        let after = |host: &Arc<Host>| advance(Host::clone(host), transition, now(), &self.site.install);
+        let after = |host: &Arc<Host>| advance(Host::clone(host), transition, now(), &self.site().install);
         let host = decided.host.as_ref().map(|host| Arc::new(after(host)));
         HostDecision { host, ..decided }
     }
@@ -258,7 +258,7 @@ impl Gate {
     /// The reason for the refusal.
     pub fn rehearse_config(&self, machine: &RehearsedMachine) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
         let evidence = Evidence { token: TokenEvidence::Valid(machine.mac), ..machine.evidence };
-        let admitted = admit(&evidence, self.site.config_access.require).map_err(|refusal| refusal.reason)?;
+        let admitted = admit(&evidence, self.site().config_access.require).map_err(|refusal| refusal.reason)?;
         self.config_for(&Facts { mac: admitted, ..machine.facts(Stage::Installer) }, machine.host.clone())
     }
 

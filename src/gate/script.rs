@@ -1,6 +1,5 @@
 //! Boot scripts: a decision in the words of a boot loader.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -94,10 +93,11 @@ impl Gate {
     }
 
     /// Returns the site as machines see it that reached one of our addresses.
-    pub(super) fn site_at(&self, at: Option<IpAddr>) -> Cow<'_, Site> {
+    pub(super) fn site_at(&self, at: Option<IpAddr>) -> Arc<Site> {
+        let site = self.site.load_full();
         match at {
-            Some(at) if at != self.site.address => Cow::Owned(self.site.reached_at(at)),
-            _ => Cow::Borrowed(&*self.site),
+            Some(at) if at != site.address => Arc::new(site.reached_at(at)),
+            _ => site,
         }
     }
 

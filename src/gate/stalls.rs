@@ -183,8 +183,8 @@ impl Gate {
             (None, _) => None,
         };
         let mut segment = segment.cloned().unwrap_or_default();
-        segment.install_timeout = self.site.install.timeout;
-        segment.token_ttl = self.site.config_access.token_ttl;
+        segment.install_timeout = self.site().install.timeout;
+        segment.token_ttl = self.site().config_access.token_ttl;
         let now = self.traces.now();
         let is_counted = usize::from(machine.is_stuck(now));
         (segment.stuck_machines, segment.booting_machines) = (counts.stuck.saturating_sub(is_counted), counts.booting);

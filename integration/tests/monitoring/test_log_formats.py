@@ -12,7 +12,7 @@ import pytest
 
 from support.objects import HOSTS, host
 from support.server import PORT
-from support.systemd_world import World
+from support.journal_world import World
 from support.waiting import eventually
 
 UNIT = Path(__file__).resolve().parents[3] / "systemd/bootlatch.service"

@@ -1,106 +1,114 @@
-"""A real systemd as PID 1 of its own namespaces, over a copy-on-write view of this machine's root."""
+"""A real systemd as PID 1 of its own namespaces, with the appliance as a unit of it, on the interface lan0 of a LAN."""
 
+import json
 import os
-import signal
+import shutil
 import subprocess
-import uuid
 from pathlib import Path
 
-from support.waiting import eventually
+from support.dhcp_appliance import OURS
+from support.lan import Failure, tool, until
+from support.programs import ROOT, bootlatch
 
-# Mounts what systemd expects, makes the view the root, and becomes systemd. $1: an empty directory.
-BOOT = r"""
-set -e
-mount --make-rprivate /
-mount -t tmpfs -o size=1g tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-cd "$1/root"
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys 2>/dev/null || mount --rbind /sys sys
-mount -t cgroup2 cgroup2 sys/fs/cgroup
-mount -t tmpfs -o mode=755 tmpfs dev
-for node in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
-  IFS=: read -r name major minor <<<"$node"
-  mknod -m 666 "dev/$name" c "$major" "$minor"
-done
-mkdir dev/pts dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-mount -t tmpfs -o mode=755 tmpfs run
-mount -t tmpfs tmpfs tmp
-rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires
-ip link set lo up
-mkdir -p .old
-pivot_root . .old
-umount -l /.old
-exec env -i container=unshare PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=basic.target --log-target=console </dev/null
-"""
+SCRIPT = Path(__file__).with_name("systemd_world.sh")
+PROGRAMS = ("undionly.kpxe", "snponly.efi", "ipxe-arm64.efi")
 
 
-class World:
-    """systemd with basic.target. Nothing that runs in it changes a file of this machine."""
+def tree():
+    """Returns the Debian tree, which is made at the first call of all."""
+    done = subprocess.run([str(ROOT / "integration/setup/systemd-tree")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
-    def __init__(self, place):
-        self.place = Path(place) / "world"
-        self.place.mkdir()
-        mixed = Path("/sys/fs/cgroup/unified")
-        self.cgroup = (mixed if mixed.is_dir() else Path("/sys/fs/cgroup")) / f"bootlatch-test-{uuid.uuid4().hex[:8]}"
-        self.cgroup.mkdir()
-        self.log = self.place.with_name("world.log")
 
-        def enter_cgroup():
-            (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
+class SystemdWorld:
+    """The unit is installed as the documentation says, and not started. `/test` is the LAN's folder."""
 
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child",
-                 "bash", "-c", BOOT, "world", self.place],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=enter_cgroup, start_new_session=True)
-        try:
-            assert eventually(self.is_running, 60), f"systemd is running: {self.log.read_text()[-3000:]}"
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, lan, address=f"{OURS}/24", interface="lan0"):
+        self.lan = lan
+        self.space = lan.client("srv", address=address) if interface else lan.space("srv")
+        self.name = lan.folder.name
+        self.init = lan.start(self.space, "init", "bash", str(SCRIPT), tree(), str(lan.folder), str(bootlatch()), self.name)
+        self.pid = until("systemd is started", self.first_child, 30)
+        until("systemd is up", lambda: self.run("systemctl", "is-system-running", check=False).strip() in ("running", "degraded"), 60)
+        self.install()
 
-    def pid(self):
-        """Returns systemd's process identifier outside of its namespaces; None before it has one."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        found = children.read_text().split() if children.exists() else []
-        return int(found[0]) if found else None
+    def first_child(self):
+        """Returns the PID of systemd, once it is in its own root."""
+        if self.init.process.poll() is not None:
+            raise Failure(f"systemd did not start: {self.init.text()}")
+        path = Path(f"/proc/{self.init.process.pid}/task/{self.init.process.pid}/children")
+        children = path.read_text().split() if path.exists() else []
+        return children[0] if children and Path(f"/proc/{children[0]}/comm").read_text().strip() == "systemd" else None
 
-    def is_running(self):
-        assert self.process.poll() is None, f"systemd has ended: {self.log.read_text()[-3000:]}"
-        return self.pid() and self.try_run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
+    def run(self, *command, check=True, text=None):
+        """Runs a command in the world; returns what it prints."""
+        inside = ["nsenter", "-t", self.pid, "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w", "env", "-i", "TERM=dumb", "HOME=/root",
+                  "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command]
+        done = subprocess.run(inside, input=text, capture_output=True, text=True, timeout=90)
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
+        self.code = done.returncode
+        return done.stdout + done.stderr
 
-    def try_run(self, *words, stdin=None):
-        """Runs a program in the world, and returns how it ended."""
-        enter = ["nsenter", "-t", str(self.pid()), "-m", "-p", "-u", "-i", "-n", "-C", "-r", "-w"]
-        environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
-        return subprocess.run([*enter, *environment, *map(str, words)], input=stdin, capture_output=True, text=True)
+    def install(self):
+        """Installs the unit, its user and boot programs."""
+        for source, target in (("bootlatch.service", "usr/lib/systemd/system"), ("bootlatch.sysusers", "usr/lib/sysusers.d/bootlatch.conf")):
+            shutil.copy(ROOT / "systemd" / source, self.lan.folder)
+            self.run("cp", f"/test/{source}", f"/{target}")
+        self.run("systemd-sysusers")
+        self.run("mkdir", "-p", "/usr/share/bootlatch/firmware", "/etc/bootlatch")
+        for program in PROGRAMS:
+            self.run("cp", "/etc/os-release", f"/usr/share/bootlatch/firmware/{program}")
+        self.run("systemctl", "daemon-reload")
 
-    def run(self, *words, stdin=None):
-        """Runs a program that must succeed, and returns its output."""
-        done = self.try_run(*words, stdin=stdin)
-        assert done.returncode == 0, f"{' '.join(map(str, words))}: {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        return done.stdout
+    def configure(self, text='interface = "lan0"\n'):
+        self.run("sh", "-c", "cat > /etc/bootlatch/bootlatch.toml", text=text)
 
-    def write(self, path, text):
-        self.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat >"$1"', "sh", path, stdin=text)
+    def systemctl(self, *words, check=True):
+        return self.run("systemctl", *words, check=check)
+
+    def show(self, *names):
+        """Returns properties of the unit."""
+        lines = self.systemctl("show", "bootlatch", *[f"--property={name}" for name in names]).splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def status_text(self):
+        return self.show("StatusText")["StatusText"]
+
+    def says(self, words, limit=20):
+        """Waits until the status of the unit has these words."""
+        until(f"{words!r} in the status", lambda: words in self.status_text(), limit)
+
+    def journal(self):
+        return self.run("journalctl", "-u", "bootlatch", "-o", "cat", "--no-pager")
+
+    def logged(self, words, limit=20):
+        until(f"{words!r} in the journal", lambda: words in self.journal(), limit)
+
+    def ready(self):
+        """Returns the status code and the text of /readyz over the local socket."""
+        socket = f"/proc/{self.pid}/root/var/lib/bootlatch/api.sock"
+        done = subprocess.run([tool("curl"), "-s", "-m", "10", "-w", "\n%{http_code}", "--unix-socket", socket, "http://x/readyz"], capture_output=True, text=True)
+        text, _, code = done.stdout.rpartition("\n")
+        return int(code or 0), text
+
+    def ask(self, path):
+        """Returns an answer of the API over the local socket."""
+        socket = f"/proc/{self.pid}/root/var/lib/bootlatch/api.sock"
+        done = subprocess.run([tool("curl"), "-s", "-m", "10", "--unix-socket", socket, f"http://x{path}"], capture_output=True, text=True)
+        return json.loads(done.stdout)
 
     def close(self):
-        if pid := self.pid():
-            os.kill(pid, signal.SIGKILL)
-        if self.process.poll() is None:
-            self.process.wait(30)
+        os.kill(int(self.pid), 9)
+        self.init.process.wait(30)
+        groups = next(line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2")
+        for group in sorted(Path(groups, self.name).glob("**/"), key=lambda path: -len(path.parts)):
+            until(f"{group} is empty", lambda group=group: removed(group), 30)
 
-        def is_gone():
-            for folder, _, _ in os.walk(self.cgroup, topdown=False):
-                try:
-                    os.rmdir(folder)
-                except OSError:
-                    return False
-            return True
 
-        assert eventually(is_gone, 20), f"{self.cgroup} can be removed"
+def removed(group):
+    try:
+        group.rmdir()
+    except OSError:
+        return not group.exists()
+    return True

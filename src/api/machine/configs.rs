@@ -20,7 +20,7 @@ use crate::provision::generate as generation;
 
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
 pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>, is_head: bool) -> Reply {
-    let caller = match authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) {
+    let caller = match authenticate_machine(shared, peer, token, shared.gate.site().config_access.require) {
         Ok(caller) => caller,
         Err(reply) => return *reply,
     };
@@ -87,7 +87,7 @@ pub async fn generated(shared: &Shared, peer: &Peer, file_name: &str, token: Opt
         shared.gate.counters.count_answered(Protocol::Http);
         return reply;
     }
-    let caller = match authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) {
+    let caller = match authenticate_machine(shared, peer, token, shared.gate.site().config_access.require) {
         Ok(caller) => caller,
         Err(reply) => return *reply,
     };
@@ -113,7 +113,7 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
     if file == "user-data" {
         return config(shared, peer, Some(token), Some(file), is_head).await;
     }
-    let caller = match authenticate_machine(shared, peer, Some(token), shared.gate.site.config_access.require) {
+    let caller = match authenticate_machine(shared, peer, Some(token), shared.gate.site().config_access.require) {
         Ok(caller) => caller,
         Err(reply) => return *reply,
     };
@@ -194,7 +194,7 @@ pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
 pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, is_head: bool) -> Reply {
     const NOTHING: &str = "{}";
     let kind = HeaderValue::from_static(Format::Ignition.media_type());
-    let Ok(caller) = authenticate_machine(shared, peer, token, shared.gate.site.config_access.require) else {
+    let Ok(caller) = authenticate_machine(shared, peer, token, shared.gate.site().config_access.require) else {
         return bytes(StatusCode::OK, kind, NOTHING);
     };
     if !is_head {

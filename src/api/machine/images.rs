@@ -278,7 +278,7 @@ fn within(view: ImageView, path: &str) -> Result<Option<ImageView>, String> {
 fn host(shared: &Shared, peer: &Peer, wanted: &str, query: &Query, image: &Image) -> Result<Arc<Host>, Reason> {
     let host = host_named(shared, wanted).ok_or(Reason::UnknownHost)?;
     let gate = &shared.gate;
-    match gate.admit(peer.address, query.token.as_deref(), gate.site.config_access.require) {
+    match gate.admit(peer.address, query.token.as_deref(), gate.site().config_access.require) {
         Ok(asks) if asks == host.spec.boot_mac_address => {
             gate.config_in_view(&host, image).map_or(Ok(()), |config| gate.check_window(&host, &config))?;
             Ok(host)
@@ -297,7 +297,7 @@ fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
     }
     let (namespace, name) = match wanted.split_once('/') {
         Some((namespace, name)) => (namespace.parse().ok()?, name),
-        None => (shared.gate.site.namespace.clone(), wanted),
+        None => (shared.gate.site().namespace.clone(), wanted),
     };
     let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name: name.parse().ok()? };
     match state.get(&key)? {

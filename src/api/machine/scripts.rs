@@ -133,7 +133,7 @@ pub async fn boot_file(
             return downloads::follow(shared, mac, (&program, DownloadKind::Program), headers, reply);
         }
     }
-    if reply.status() == StatusCode::NOT_FOUND && shared.gate.site.has_program(&program) {
+    if reply.status() == StatusCode::NOT_FOUND && shared.gate.site().has_program(&program) {
         let missing = format!("no boot program {program} in firmware_dir: run firmware/stage");
         shared.gate.record_refusal(mac, Protocol::Http, Reason::FileNotFound, missing);
     }

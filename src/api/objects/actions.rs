@@ -147,7 +147,7 @@ pub async fn virtual_media(shared: &Shared, key: &Key, request: Request<Incoming
     let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
     let lease = shared.gate.insert(host.spec.boot_mac_address).await;
     let MediaLease { image, seen, path } = lease.map_err(|error| Status::unprocessable(error.to_string()))?;
-    let site = &shared.gate.site;
+    let site = shared.gate.site();
     let url = format!("{}/{path}", address.map_or_else(|| site.url(), |address| site.reached_at(address).url()));
     let (size_bytes, etag) = (seen.medium.len(), format!("\"{}\"", seen.tag));
     let medium = VirtualMedium { api_version: "v1", kind: "VirtualMedium", image, url, etag, size_bytes };

@@ -71,7 +71,7 @@ pub async fn list(
         }
     }
     let state = shared.gate.store.snapshot();
-    let site = shared.gate.site.namespace.clone();
+    let site = shared.gate.site().namespace.clone();
     let about = involved(&selector, namespace, &site);
     let entries = match about.as_ref().map(|key| state.get(key)) {
         None => actions::entries(shared, None).await?,

@@ -25,7 +25,7 @@ const NAMESPACE: PlainKind = PlainKind {
 pub fn list(shared: &Shared, query: Option<&str>, headers: &HeaderMap) -> Result<Reply, Status> {
     let state = shared.gate.store.snapshot();
     let mut names: BTreeSet<Name> = state.hosts().filter_map(|host| host.metadata.namespace.clone()).collect();
-    names.insert(shared.gate.site.namespace.clone());
+    names.insert(shared.gate.site().namespace.clone());
     NAMESPACE.list(names.iter().map(row).collect(), state.version, query, headers)
 }
 
@@ -37,7 +37,7 @@ pub fn read(shared: &Shared, name: &str, query: Option<&str>, headers: &HeaderMa
     let unknown = || Status::not_found_message(format!("namespaces {name:?} not found"));
     let name: Name = name.parse().map_err(|_| unknown())?;
     let has_hosts = || shared.gate.store.load().hosts().any(|host| host.metadata.namespace.as_ref() == Some(&name));
-    match name == shared.gate.site.namespace || has_hosts() {
+    match name == shared.gate.site().namespace || has_hosts() {
         true => NAMESPACE.one(row(&name), query, headers),
         false => Err(unknown()),
     }

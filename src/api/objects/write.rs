@@ -80,7 +80,7 @@ pub fn decode(
     let given = meta.shift_remove("namespace").filter(|given| !given.is_null() && given != "");
     if kind.is_namespaced() {
         let namespace = match (given, namespace) {
-            (None, namespace) => namespace.unwrap_or_else(|| shared.gate.site.namespace.clone()).to_string(),
+            (None, namespace) => namespace.unwrap_or_else(|| shared.gate.site().namespace.clone()).to_string(),
             (Some(Value::String(given)), Some(route)) if given != route.as_str() => {
                 let message = format!("metadata.namespace: {given}, but the route is in namespace {route}");
                 return Err(Status::bad_request(message));

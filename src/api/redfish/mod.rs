@@ -253,7 +253,7 @@ fn begin_session(shared: &Shared, body: &Value) -> Result<Reply, RedfishError> {
 /// Returns a host's id as a system: its name alone in the configured namespace.
 fn id_of(shared: &Shared, host: &Host) -> String {
     match &host.metadata.namespace {
-        Some(namespace) if *namespace != shared.gate.site.namespace => {
+        Some(namespace) if *namespace != shared.gate.site().namespace => {
             format!("{namespace}{NAMESPACE_SEPARATOR}{}", host.metadata.name)
         }
         _ => host.metadata.name.to_string(),
@@ -265,7 +265,7 @@ fn find(shared: &Shared, id: &str) -> Result<(Key, Arc<Host>), RedfishError> {
     let unknown = || RedfishError::not_found("such system");
     let (namespace, name) = match id.split_once(NAMESPACE_SEPARATOR) {
         Some((namespace, name)) => (namespace.parse::<Name>().map_err(|_| unknown())?, name),
-        None => (shared.gate.site.namespace.clone(), id),
+        None => (shared.gate.site().namespace.clone(), id),
     };
     let name = name.parse().map_err(|_| unknown())?;
     let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name };

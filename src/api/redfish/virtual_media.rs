@@ -53,7 +53,7 @@ enum UrlOwner {
 }
 
 fn owner_of(shared: &Shared, peer: &Peer, scheme: &str, place: &str) -> UrlOwner {
-    let site = &shared.gate.site;
+    let site = shared.gate.site();
     let Ok(place) = place.parse::<Authority>() else { return UrlOwner::Other };
     let host = place.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let port = place.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });

@@ -96,7 +96,7 @@ impl BootRehearsal {
 
     /// Returns our address that the machine reaches.
     fn at(&self, dhcp: Option<&DhcpRehearsal>) -> IpAddr {
-        dhcp.map_or(self.gate.site.address, |dhcp| dhcp.interface.address.into())
+        dhcp.map_or(self.gate.site().address, |dhcp| dhcp.interface.address.into())
     }
 
     /// Returns the machine, as it asks for its script.
@@ -148,10 +148,10 @@ impl BootRehearsal {
         let is_http = facts.firmware.is_some_and(|firmware| firmware.loading == BootProtocol::Http);
         let name = match offered {
             Some(file) => file.rsplit_once(&format!("{folder}/")).map_or(file.clone(), |(_, name)| name.to_owned()),
-            None => self.gate.site.program(&facts)?.to_string(),
+            None => self.gate.site().program(&facts)?.to_string(),
         };
         let url = match is_http {
-            true => format!("{}/boot/{folder}/{name}", self.gate.site.reached_at(at).url()),
+            true => format!("{}/boot/{folder}/{name}", self.gate.site().reached_at(at).url()),
             false => format!("tftp://{at}/{folder}/{name}"),
         };
         Some(BootProgram { name, url, is_http })
@@ -217,7 +217,7 @@ impl BootRehearsal {
         program: Option<&BootProgram>,
     ) -> bool {
         let (at, folder) = (machine.at, self.client.mac.dashed());
-        let root = self.gate.site.reached_at(at).url();
+        let root = self.gate.site().reached_at(at).url();
         let kind = match loader {
             LoaderKind::Grub => (StepKind::GrubConfig, ScriptFormat::Grub, format!("tftp://{at}/grub/grub.cfg")),
             LoaderKind::Pxelinux => {
@@ -276,7 +276,7 @@ impl BootRehearsal {
         if !is_attached_over_iscsi(&image) {
             return None;
         }
-        let iqn = &self.gate.site.iqn;
+        let iqn = &self.gate.site().iqn;
         let initiator = |token: &str| match token {
             "" => format!("{iqn}:{}", self.client.mac.dashed()),
             token => format!("{iqn}:{}:{token}", self.client.mac.dashed()),
@@ -284,7 +284,7 @@ impl BootRehearsal {
         let login = RehearsedLogin {
             machine: machine.clone(),
             initiator: initiator(&script.login_token),
-            target: self.gate.site.target_iqn(name),
+            target: self.gate.site().target_iqn(name),
         };
         let (decision, attached) = (self.queries.iscsi)(&login.with_token(&script.login_token));
         let target = image.spec.portal.as_ref().map_or(attached.target.clone(), |portal| portal.target_iqn.clone());

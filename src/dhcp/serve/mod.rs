@@ -121,7 +121,7 @@ pub fn spawn(
     let serve = |(index, bound): (usize, BoundInterface)| {
         let BoundInterface { name, address, mode, sockets } = bound;
         tracing::info!(interface = name, %address, mode = mode.code(), "DHCP listening");
-        let site = Arc::new(gate.site.reached_at(address.into()));
+        let site = Arc::new(gate.site().reached_at(address.into()));
         let detector = ServerDetector::new(address, settings.check_interval, Instant::now());
         let mut networks = networks_of(&name)?;
         // The subnet that is leased on the link may be wider than the network of the interface's address.

@@ -173,7 +173,7 @@ impl LoginAuthorizer {
     fn chap(&self, login: &LoginClaim) -> Option<ChapTerms> {
         let facts = facts(&self.gate, login);
         let host = facts.and_then(|facts| self.gate.store.load().host_by_mac(facts.mac));
-        let Chap { username, secret, target_username, target_secret } = self.gate.chap(host.as_deref())?.clone();
+        let Chap { username, secret, target_username, target_secret } = self.gate.chap(host.as_deref())?;
         let ours = target_username.zip(target_secret).map(|(name, secret)| (name, secret.0.into_bytes()));
         Some(ChapTerms { name: username, secret: secret.0.into_bytes(), ours })
     }
@@ -307,8 +307,8 @@ impl LoginAuthorizer {
         let names = state.images().map(|image| &image.metadata.name);
         let attachable = names.filter(|name| self.find_image(login, name).is_ok());
         let entry = |name: &Name| TargetEntry {
-            name: self.gate.site.target_iqn(name),
-            portals: vec![self.gate.site.iscsi.to_string()],
+            name: self.gate.site().target_iqn(name),
+            portals: vec![self.gate.site().iscsi.to_string()],
         };
         attachable.map(entry).collect()
     }
@@ -316,7 +316,7 @@ impl LoginAuthorizer {
 
 /// Returns the image that a target of this server serves.
 pub(super) fn image_of(gate: &Gate, target: &str) -> Option<Name> {
-    let prefix = format!("{}:", gate.site.iqn.to_lowercase());
+    let prefix = format!("{}:", gate.site().iqn.to_lowercase());
     target.strip_prefix(&prefix)?.parse().ok()
 }
 
@@ -329,7 +329,7 @@ fn facts(gate: &Gate, login: &LoginClaim) -> Option<Facts> {
 
 /// Parses the initiator name that the boot script sets: the MAC address, and the token if there is one.
 fn parse_initiator<'a>(gate: &Gate, login: &'a LoginClaim) -> Option<(Mac, Option<&'a str>)> {
-    let name = login.claim.initiator.strip_prefix(&format!("{}:", gate.site.iqn.to_lowercase()))?;
+    let name = login.claim.initiator.strip_prefix(&format!("{}:", gate.site().iqn.to_lowercase()))?;
     let (mac, token) = name.split_once(':').map_or((name, None), |(mac, token)| (mac, Some(token)));
     Some((mac.parse().ok()?, token))
 }
@@ -337,7 +337,7 @@ fn parse_initiator<'a>(gate: &Gate, login: &'a LoginClaim) -> Option<(Mac, Optio
 /// Returns the initiator name without its token, for logs and the timeline.
 fn loggable_initiator(gate: &Gate, login: &LoginClaim) -> String {
     match parse_initiator(gate, login) {
-        Some((mac, Some(_))) => format!("{}:{}", gate.site.iqn.to_lowercase(), mac.dashed()),
+        Some((mac, Some(_))) => format!("{}:{}", gate.site().iqn.to_lowercase(), mac.dashed()),
         Some((_, None)) | None => login.claim.initiator.clone(),
     }
 }

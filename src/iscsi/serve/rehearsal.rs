@@ -20,12 +20,12 @@ const INITIATOR_PORT: u16 = 0;
 /// Returns the decision about a login, and what it would attach. May wait for a disk.
 pub fn rehearse(gate: &Arc<Gate>, policy: AttachPolicy, login: &RehearsedLogin) -> (StepDecision, Attachment) {
     let authorizer = LoginAuthorizer { gate: gate.clone(), policy, failures: Arc::default() };
-    let portal = SocketAddr::new(login.machine.at, gate.site.iscsi.port());
+    let portal = SocketAddr::new(login.machine.at, gate.site().iscsi.port());
     let mut attachment = Attachment {
         target: login.target.clone(),
         portal: portal.to_string(),
         initiator: login.initiator.clone(),
-        chap_username: gate.chap(login.machine.host.as_deref()).map(|chap| chap.username.clone()),
+        chap_username: gate.chap(login.machine.host.as_deref()).map(|chap| chap.username),
         units: Vec::new(),
         error: None,
     };

@@ -49,7 +49,7 @@ async fn the_initiator_name_of_a_boot_script_reads_back() {
     let (state, live) = (fixture.gate.store.load(), "live".parse().unwrap());
     for token in ["", "52540012345600112233445566778899aabbccddeeff"] {
         let context = Context {
-            site: &fixture.gate.site,
+            site: &fixture.gate.site.load_full(),
             mac: VM,
             host: None,
             image: state.image(&live).map(Arc::as_ref),

@@ -288,7 +288,7 @@ fn missing_file(gate: &Gate, asked: &RequestedFile) -> Option<String> {
         return Some(format!("{path}: no such file in the image"));
     }
     let is_needed =
-        |path: &&RelativePath| gate.site.has_program(path.as_str()) || SECOND_STAGE.contains(&path.as_str());
+        |path: &&RelativePath| gate.site().has_program(path.as_str()) || SECOND_STAGE.contains(&path.as_str());
     paths
         .iter()
         .find(is_needed)

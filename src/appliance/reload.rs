@@ -1,0 +1,77 @@
+//! Loads the configuration again at SIGHUP.
+
+use std::sync::Arc;
+
+use crate::config::{self, FileKeys, Flags};
+use crate::controllers::manifests::ReloadConfig;
+use crate::gate::Gate;
+
+/// Keys that change without a restart: those that only decisions depend on. Of a table all keys.
+const LIVE: [&str; 3] = ["unknown_hosts", "rules", "config_access."];
+
+/// Returns what loads the configuration again. It returns what the operator must know: a file that is not valid, whose
+/// earlier content stays in force, or keys that wait for a restart.
+pub fn reloader(flags: Flags, started: FileKeys, gate: &Arc<Gate>) -> ReloadConfig {
+    let gate = gate.clone();
+    Arc::new(move || reload(&flags, &started, &gate).into_iter().collect())
+}
+
+fn reload(flags: &Flags, started: &FileKeys, gate: &Gate) -> Option<String> {
+    let config = match config::load(flags) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "configuration not loaded: the earlier one stays in force");
+            return Some(format!("configuration not loaded: {error}"));
+        }
+    };
+    let site = gate.site();
+    let fresh = crate::boot::Site {
+        unknown_hosts: config.unknown_hosts,
+        config_access: config.config_access,
+        ..(**site).clone()
+    };
+    gate.site.store(Arc::new(fresh));
+    let is_live = |key: &str| LIVE.iter().any(|live| key == *live || (live.ends_with('.') && key.starts_with(live)));
+    let waiting: Vec<&str> = started.changed(&config.keys).into_iter().filter(|key| !is_live(key)).collect();
+    let waiting = waiting.join(", ");
+    if waiting.is_empty() {
+        tracing::info!("configuration loaded");
+        return None;
+    }
+    tracing::warn!(keys = waiting, "configuration loaded: changed keys wait for a restart");
+    Some(format!("restart needed for changed keys: {waiting}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::ConfigProof;
+    use crate::fleet::enrolment::UnknownHostAction;
+    use crate::gate::fixture::Fixture;
+
+    #[tokio::test]
+    async fn what_decisions_depend_on_changes_at_once_and_the_rest_waits() {
+        let fixture = Fixture::new("hold");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bootlatch.toml");
+        let flags = Flags { config: Some(path.clone()), interface: Some("lo".to_owned()), ..Flags::default() };
+        let first = "unknown_hosts = \"hold\"\nhttp_port = 80\n";
+        let reload = reloader(flags, FileKeys::of(first), &fixture.gate);
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            (reload(), fixture.gate.site().unknown_hosts.otherwise.clone(), fixture.gate.site().config_access.require)
+        };
+        let before = fixture.gate.site().config_access.require;
+        assert_eq!(load(first), (vec![], UnknownHostAction::Hold, before));
+        let live = "unknown_hosts = \"menu\"\nhttp_port = 80\n[config_access]\nrequire = \"token\"\n";
+        assert_eq!(load(live), (vec![], UnknownHostAction::Menu, ConfigProof::Token));
+        let broken = "unknown_hosts = \"hold\"\nhttp_port = 80\nnonsense = 1\n";
+        let (said, action, _) = load(broken);
+        assert_eq!(action, UnknownHostAction::Menu, "the earlier one stays in force");
+        assert!(said[0].contains("bootlatch.toml: line 3") && said[0].contains("nonsense"), "{said:?}");
+        let (said, action, _) = load("unknown_hosts = \"hold\"\nhttp_port = 8080\n[dhcp]\nmode = \"off\"\n");
+        assert_eq!(action, UnknownHostAction::Hold);
+        assert_eq!(said, ["restart needed for changed keys: dhcp.mode, http_port"]);
+        assert_eq!(load(first).0, Vec::<String>::new(), "as it was at the start");
+    }
+}
