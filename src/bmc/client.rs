@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::{Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, FirmwareMode, Host, Power, Reset};
 use crate::http_client::tls::{FINGERPRINT, TrustAnchor};
@@ -13,6 +14,8 @@ use super::{BmcError, detection, ipmi};
 
 /// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum time to log out.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time to connect to a service; and for its TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -55,9 +58,9 @@ impl BmcClient {
     /// # Errors
     /// The BMC cannot be reached, refuses, or does not support the request.
     pub async fn read_power(&mut self) -> Result<Power, BmcError> {
-        self.perform(async |bmc, at, route| match route {
-            Route::Redfish(anchor) => RedfishService::new(bmc, at, anchor).read_power().await,
-            Route::Ipmi => ipmi::client::read_power(bmc, at).await,
+        self.perform(async |access| match access {
+            Access::Redfish(service) => service.read_power().await,
+            Access::Ipmi(bmc, at) => ipmi::client::read_power(bmc, at).await,
         })
         .await
     }
@@ -67,9 +70,9 @@ impl BmcClient {
     /// # Errors
     /// Those of `read_power`.
     pub async fn reset(&mut self, reset: Reset) -> Result<(), BmcError> {
-        self.perform(async |bmc, at, route| match route {
-            Route::Redfish(anchor) => RedfishService::new(bmc, at, anchor).reset(reset).await,
-            Route::Ipmi => ipmi::client::reset(bmc, at, reset).await,
+        self.perform(async |access| match access {
+            Access::Redfish(service) => service.reset(reset).await,
+            Access::Ipmi(bmc, at) => ipmi::client::reset(bmc, at, reset).await,
         })
         .await
     }
@@ -84,9 +87,9 @@ impl BmcClient {
         once: bool,
         mode: Option<FirmwareMode>,
     ) -> Result<(), BmcError> {
-        self.perform(async |bmc, at, route| match route {
-            Route::Redfish(anchor) => RedfishService::new(bmc, at, anchor).set_boot_device(device, once, mode).await,
-            Route::Ipmi => ipmi::client::set_boot_device(bmc, at, device, once, mode).await,
+        self.perform(async |access| match access {
+            Access::Redfish(service) => service.set_boot_device(device, once, mode).await,
+            Access::Ipmi(bmc, at) => ipmi::client::set_boot_device(bmc, at, device, once, mode).await,
         })
         .await
     }
@@ -94,19 +97,41 @@ impl BmcClient {
     /// Performs an operation within `REQUEST_TIMEOUT`, and removes the password from its error. All errors pass here.
     async fn perform<T>(
         &mut self,
-        operation: impl AsyncFnOnce(&Bmc, &BmcAddress, Route) -> Result<T, BmcError>,
+        operation: impl AsyncFnOnce(Access<'_>) -> Result<T, BmcError>,
     ) -> Result<T, BmcError> {
         let address: BmcAddress = self.bmc.address.parse()?;
         let bmc = self.bmc.clone();
-        let answered = tokio::time::timeout(REQUEST_TIMEOUT, async {
-            let (at, route) = self.route(&address).await?;
-            operation(&bmc, &at, route).await
-        });
+        let result = self.perform_at(&address, operation).await;
+        result.map_err(|error| error.without_password(&bmc))
+    }
+
+    async fn perform_at<T>(
+        &mut self,
+        address: &BmcAddress,
+        operation: impl AsyncFnOnce(Access<'_>) -> Result<T, BmcError>,
+    ) -> Result<T, BmcError> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
         let no_answer = |_| BmcError::Unreachable {
             at: address.to_string(),
             cause: format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
         };
-        answered.await.map_err(no_answer)?.map_err(|error| error.without_password(&self.bmc))
+        let (at, route) = timeout_at(deadline, self.route(address)).await.map_err(no_answer)??;
+        let Route::Redfish(anchor) = route else {
+            return timeout_at(deadline, operation(Access::Ipmi(&self.bmc, &at))).await.map_err(no_answer)?;
+        };
+        let mut service = RedfishService::new(&self.bmc, &at, anchor);
+        let answered = timeout_at(deadline, async {
+            service.open_session().await?;
+            operation(Access::Redfish(&service)).await
+        })
+        .await;
+        // Also after a failure: a BMC has few sessions.
+        match timeout_at(Instant::now() + LOGOUT_TIMEOUT, service.close_session()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%at, %error, "failed to close a Redfish session"),
+            Err(_) => tracing::debug!(%at, "failed to close a Redfish session in time"),
+        }
+        answered.map_err(no_answer)?
     }
 
     /// Returns the address with its protocol, and how the BMC is asked over that. At the first use both are found out;
@@ -158,6 +183,14 @@ impl BmcClient {
         change(self.record.get_or_insert(new));
         self.has_learnt = true;
     }
+}
+
+/// The access to a BMC for one operation.
+enum Access<'a> {
+    /// A Redfish service, logged in.
+    Redfish(&'a RedfishService<'a>),
+    /// IPMI.
+    Ipmi(&'a Bmc, &'a BmcAddress),
 }
 
 /// How a BMC is asked.

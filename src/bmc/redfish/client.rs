@@ -1,5 +1,6 @@
 //! The Redfish client.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fleet::{Bmc, BmcAddress, FirmwareMode, Power};
 use crate::http_client::tls::TrustAnchor;
-use crate::http_client::{self, Server, ServerConnection};
+use crate::http_client::{self, RequestBody, Server, ServerConnection};
 
 use super::super::client::CONNECT_TIMEOUT;
 use super::super::{BmcError, BootDevice, Reset};
@@ -47,12 +48,75 @@ pub struct RedfishService<'a> {
     at: &'a BmcAddress,
     /// Reference for the certificate of a service over TLS.
     anchor: Option<TrustAnchor>,
+    login: Login,
+    /// Connection of the last request, for the next one.
+    idle: Mutex<Option<ServerConnection>>,
+}
+
+/// The proof of identity in a request.
+#[derive(Debug)]
+enum Login {
+    /// None: what is asked for needs none, or contains the password.
+    Nothing,
+    /// HTTP basic authentication in each request.
+    Basic,
+    /// A session.
+    Session {
+        /// The token.
+        token: String,
+        /// The path of the session.
+        path: String,
+    },
 }
 
 impl<'a> RedfishService<'a> {
     /// Returns the service of a BMC: over TLS with a reference for its certificate, or over plain HTTP.
     pub fn new(bmc: &'a Bmc, at: &'a BmcAddress, anchor: Option<TrustAnchor>) -> Self {
-        Self { bmc, at, anchor }
+        Self { bmc, at, anchor, login: Login::Basic, idle: Mutex::new(None) }
+    }
+
+    /// Logs in for the next requests (DSP0266, section 13.3.4). A service without sessions, or without a free one, gets
+    /// the password in each request.
+    pub async fn open_session(&mut self) -> Result<(), BmcError> {
+        self.login = Login::Nothing;
+        let opened = self.request_session().await;
+        self.login = Login::Basic;
+        if let Some(session) = opened? {
+            self.login = session;
+        }
+        Ok(())
+    }
+
+    /// Requests a session; `None` if the service offers none.
+    ///
+    /// # Errors
+    /// The service cannot be reached, or refuses the user.
+    async fn request_session(&self) -> Result<Option<Login>, BmcError> {
+        let root = self.send(Method::GET, "/redfish/v1/", None, None).await?;
+        let root = self.read_reply(&Method::GET, &root).unwrap_or_default();
+        let Some(sessions) = root.pointer("/Links/Sessions/@odata.id").and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        let Bmc { username, password, .. } = self.bmc;
+        let user = json!({"UserName": username, "Password": password.0});
+        let answer = self.send(Method::POST, sessions, Some(&user), None).await?;
+        let session = match self.read_reply(&Method::POST, &answer) {
+            Ok(session) => session,
+            Err(error @ BmcError::Denied { .. }) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let header = |name: &str| answer.headers().get(name).and_then(|text| text.to_str().ok());
+        let path = header("location").and_then(|location| location.parse::<Uri>().ok());
+        let path = path.as_ref().map(Uri::path).or_else(|| session["@odata.id"].as_str());
+        Ok(header("x-auth-token")
+            .zip(path)
+            .map(|(token, path)| Login::Session { token: token.to_owned(), path: path.to_owned() }))
+    }
+
+    /// Logs out: a BMC has few sessions.
+    pub async fn close_session(&self) -> Result<(), BmcError> {
+        let Login::Session { path, .. } = &self.login else { return Ok(()) };
+        self.request(Method::DELETE, path, None).await.map(drop)
     }
 
     /// Returns the power state of the machine.
@@ -306,7 +370,8 @@ impl<'a> RedfishService<'a> {
         }
     }
 
-    /// Sends one request over a new connection, and returns the whole reply.
+    /// Sends one request, and returns the whole reply. Only a GET travels over a connection that was used before: the
+    /// service may have closed it, and a GET can be sent again.
     async fn exchange(
         &self,
         method: &Method,
@@ -314,14 +379,46 @@ impl<'a> RedfishService<'a> {
         body: Option<&Value>,
         if_match: Option<&str>,
     ) -> Result<Response<Bytes>, BmcError> {
+        let idle = self.take_idle().filter(|idle| *method == Method::GET && !idle.is_closed());
+        if let Some(idle) = idle
+            && let Ok(answer) = self.talk(idle, self.build(method, url, body, if_match)?).await
+        {
+            return Ok(answer);
+        }
+        let server = Server { tls: self.anchor.is_some(), host: self.at.host.clone(), port: self.at.port };
+        let anchor = self.anchor.clone().unwrap_or(TrustAnchor::System);
+        let opened = ServerConnection::open(&server, &anchor.into(), CONNECT_TIMEOUT).await;
+        let connection = opened.map_err(|error| self.unreachable(error))?;
+        self.talk(connection, self.build(method, url, body, if_match)?).await
+    }
+
+    /// Takes the connection of the last request.
+    fn take_idle(&self) -> Option<ServerConnection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Returns a request with the proof of identity.
+    fn build(
+        &self,
+        method: &Method,
+        url: &Uri,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+    ) -> Result<Request<RequestBody>, BmcError> {
         let Bmc { username, password, .. } = self.bmc;
-        let credentials = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.0)));
         let mut request = Request::builder()
             .method(method)
             .uri(url.path_and_query().map_or("/", |path| path.as_str()))
             .header(HOST, self.at.to_string())
-            .header(ACCEPT, "application/json")
-            .header(AUTHORIZATION, credentials);
+            .header(ACCEPT, "application/json");
+        request = match &self.login {
+            Login::Nothing => request,
+            Login::Basic => {
+                let credentials = STANDARD.encode(format!("{username}:{}", password.0));
+                request.header(AUTHORIZATION, format!("Basic {credentials}"))
+            }
+            Login::Session { token, .. } => request.header("X-Auth-Token", token.as_str()),
+        };
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -329,18 +426,25 @@ impl<'a> RedfishService<'a> {
             request = request.header(IF_MATCH, tag);
         }
         let content = http_client::full(body.map(Value::to_string).unwrap_or_default());
-        let request = request.body(content).map_err(|error| self.unreachable(error))?;
-        let anchor = self.anchor.clone().unwrap_or(TrustAnchor::System);
-        let server = Server { tls: self.anchor.is_some(), host: self.at.host.clone(), port: self.at.port };
-        let opened = ServerConnection::open(&server, &anchor.into(), CONNECT_TIMEOUT).await;
-        let mut connection = opened.map_err(|error| self.unreachable(error))?;
+        request.body(content).map_err(|error| self.unreachable(error))
+    }
+
+    /// Sends a request over a connection, and keeps that for the next one.
+    async fn talk(
+        &self,
+        mut connection: ServerConnection,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Bytes>, BmcError> {
         let answer = async {
             let (head, body) = connection.send(request).await.map_err(|error| self.unreachable(error))?.into_parts();
             let body = Limited::new(body, MAX_REPLY_BYTES).collect().await.map_err(|error| self.unreachable(error))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         let answer = answer.await;
-        connection.close();
+        match answer.is_ok() {
+            true => *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection),
+            false => connection.close(),
+        }
         answer
     }
 
@@ -354,6 +458,14 @@ impl<'a> RedfishService<'a> {
 
     fn invalid_reply(&self, message: String) -> BmcError {
         BmcError::InvalidReply { at: self.at.to_string(), message }
+    }
+}
+
+impl Drop for RedfishService<'_> {
+    fn drop(&mut self) {
+        if let Some(idle) = self.take_idle() {
+            idle.close();
+        }
     }
 }
 
