@@ -287,7 +287,8 @@ mod tests {
         assert_eq!(access.log_in("x", false), None);
         let cookie = |token: &str| access.log_in(token, false).unwrap().split(';').next().unwrap().to_owned();
         let (admin, viewer) = (cookie(&access.tokens.admin), cookie(&access.tokens.viewer));
-        let rows: &[(&str, &[(&str, &str)], Role)] = &[
+        type Fields = &'static [(&'static str, &'static str)];
+        let rows: [(&str, Fields, Role); 8] = [
             (&admin, &[], Role::Viewer),
             (&admin, &[("sec-fetch-site", "none")], Role::Viewer),
             (&admin, &[("sec-fetch-site", "same-origin")], Role::Admin),
@@ -298,11 +299,11 @@ mod tests {
             ("bootlatch_session=admin.99999999999.00", &[("sec-fetch-site", "same-origin")], Role::Nobody),
         ];
         for (cookie, fields, expected) in rows {
-            let fields = fields.iter().copied().chain([("cookie", *cookie)]);
+            let fields = fields.iter().copied().chain([("cookie", cookie)]);
             let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let headers: HeaderMap = fields.collect();
             let peer = Peer { address: None, local: None, is_local: true, trust: PeerTrust::Network };
-            assert_eq!(access.role(&peer, &headers), *expected, "{headers:?}");
+            assert_eq!(access.role(&peer, &headers), expected, "{headers:?}");
         }
     }
 

@@ -72,7 +72,7 @@ pub fn page(title: &str, name: &str, viewer: Viewer, content: &Markup) -> String
     };
     let body = html! {
         a.skip href="#main" { "Skip to content" }
-        header.bar {
+        header.top {
             a.brand href="/ui/hosts" { "bootlatch" }
             nav aria-label="Pages" {
                 @for (target, title) in NAVIGATION {

@@ -46,7 +46,7 @@ pub fn hosts() -> Markup {
                 }
                 tbody #rows {}
             }
-            p.empty #empty hidden {}
+            div.empty #empty hidden {}
         }
     }
 }

@@ -351,7 +351,8 @@ function openForm({ title, intro, fields, action, submit }) {
     error.hidden = true;
     try {
       await submit(Object.fromEntries(new FormData(form)));
-      dialog.close();
+      // A summary may have taken the form's place.
+      if (form.isConnected) dialog.close();
     } catch (refusal) {
       setText(error, refusal.message);
       error.hidden = false;
@@ -608,6 +609,24 @@ const needsYou = (row) => Boolean(row.stall || row.isNew || row.phase === "Faile
 /** Returns the group of the strip "needs you" that a host belongs to. */
 const groupOf = (row) => (row.stall ? row.stall.reason : row.phase === "Failed" ? "failed" : row.isNew ? "new" : null);
 
+/** Returns what to do in an installation that has seen no machine yet. */
+function firstSteps() {
+  const step = (title, text, ...more) => element("li", {}, element("b", {}, title), element("span", {}, text, ...more));
+  return element(
+    "div",
+    { class: "first-steps" },
+    element("h2", {}, "First steps"),
+    element(
+      "ol",
+      {},
+      step("See the network. ", "Look at which interfaces are served, and whether another boot server answers there: ", element("a", { href: "/ui/network" }, "Network"), "."),
+      step("Add an ISO. ", "Drop an installer's ISO on ", element("a", { href: "/ui/isos" }, "ISOs"), ", or run ", element("code", {}, "bootlatch iso add NAME FILE"), "."),
+      step("Boot a machine. ", "Switch on one that boots from the network. It appears here as new, and you decide what it gets."),
+      step("Write a rule. ", "Rules in the configuration decide about new machines by themselves; ", element("code", {}, "bootlatch rehearse --mac MAC"), " shows what they do."),
+    ),
+  );
+}
+
 /** The table of all hosts. Only the rows in view are elements. */
 class HostTable {
   constructor() {
@@ -787,7 +806,8 @@ class HostTable {
     this.drawChip();
     const empty = find("#empty");
     empty.hidden = this.view.length > 0;
-    setText(empty, total ? "No host matches." : "No machine was seen yet. Switch one on that boots from the network: it appears here.");
+    if (total) empty.replaceChildren("No host matches.");
+    else if (!find("ol", empty)) empty.replaceChildren(firstSteps());
     setAttribute(find("#hosts"), "aria-rowcount", this.view.length + 1);
     this.draw();
     this.drawBulk();
@@ -1154,7 +1174,7 @@ function entryLine(withHost) {
       { data: { event: entry.event } },
       timeElement(seconds(entry.time)),
       element("span", { class: "event" }, entry.event.replaceAll("_", " ")),
-      withHost ? element(entry.host ? "a" : "span", entry.host ? { href: hostPage(`default/${entry.host}`) } : {}, entry.host ?? "server") : null,
+      withHost ? element(entry.host ? "a" : "span", entry.host ? { href: `/ui/hosts?q=${entry.host}` } : {}, entry.host ?? "server") : null,
       element("span", { class: "what" }),
     );
 }
@@ -1239,7 +1259,7 @@ class HostPage {
     box.hidden = !row.stall;
     if (!row.stall) return box.replaceChildren();
     if (!box.firstChild) {
-      box.append(element("h2"), element("p", { class: "certainty" }, element("b"), " since ", element("time")), element("p"), element("p", { class: "remedy" }), element("div", { class: "advised" }));
+      box.append(element("h2"), element("p", { class: "certainty" }, element("b"), ", since ", element("time")), element("p"), element("p", { class: "remedy" }), element("div", { class: "advised" }));
     }
     const [title, certainty, message, remedy, advised] = box.children;
     setText(title, row.stall.title[0].toUpperCase() + row.stall.title.slice(1));
@@ -1284,7 +1304,9 @@ class HostPage {
     const begin = seconds(boot.begin);
     const end = isOver ? seconds(boot.end) : Math.max(serverNow(), seconds(boot.end));
     const due = boot.next?.due ? seconds(boot.next.due) : null;
-    const span = Math.max(1, Math.max(end, due ?? 0) - begin);
+    // A step that may take an hour must not squeeze the seconds before it.
+    const ahead = Math.min(Math.max(0, (due ?? 0) - end), 5 + (end - begin) / 2);
+    const span = Math.max(1, end + ahead - begin);
     setText(this.summary, `${isOver ? `${boot.outcome.replaceAll("_", " ")} after` : "goes on since"} ${duration(end - begin)}, begun ${exactTime(begin)}`);
     keyed(this.lanes, LANES, ([name]) => name, ([name]) => this.makeLane(name), (lane, [, stages, events]) => this.drawLane(lane, stages, events, { begin, end, span, due, isOver }));
     this.next.hidden = isOver || !boot.next;
@@ -1351,7 +1373,7 @@ class HostPage {
   }
 
   makeLedger(ledger, isOpen) {
-    const heads = ["Stage", "Start", "Time", "Share", "Note"].map((title) => element("th", { scope: "col" }, title));
+    const heads = ["Stage", "Start", "Time", "Share", "Note"].map((title) => element("th", { scope: "col", class: title === "Time" ? "number" : null }, title));
     const table = element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody"));
     return element("details", { open: isOpen }, element("summary"), table, element("ul", { class: "advice" }));
   }
@@ -1466,7 +1488,7 @@ function advisedActions(row) {
     installer_silent: ["Reinstall …", "Restart"],
     disk_not_bootable: ["Reinstall …"],
     no_network_boot: ["Restart"],
-  }[row.stall?.reason] ?? ["Restart"];
+  }[row.stall?.reason] ?? [];
   const all = [...actionsOf(row), ["Approve …", () => approve(row)]];
   return wanted.map((title) => all.find(([one]) => one === title)).filter(Boolean);
 }
@@ -1492,8 +1514,9 @@ class Upload {
       this.state = "done";
     } catch (problem) {
       if (this.state === "cancelled") return;
-      // A connection that broke may come back; what the server refuses stays refused.
-      if (problem.code === 0 && this.tries < 8) {
+      // A connection that broke may come back, and the server may still wait on it; what it refuses stays refused.
+      const isBroken = problem.code === 0 || (problem.code === 409 && problem.message.includes("in progress"));
+      if (isBroken && this.tries < 8) {
         this.tries += 1;
         this.state = "waiting";
         setTimeout(() => this.state === "waiting" && this.start(), 1000 * 2 ** Math.min(this.tries, 5));
@@ -1768,7 +1791,11 @@ class ConfigPage {
   async open(name, file) {
     if (!name || (this.isChanged && !confirm("Discard what you changed?"))) return;
     try {
-      this.show(await request("GET", `${this.path}/${name}`), file);
+      const object = await request("GET", `${this.path}/${name}`);
+      const isSame = this.object?.metadata.name === name && JSON.stringify(this.object.spec) === JSON.stringify(object.spec);
+      // What the server said of the content still holds.
+      if (isSame && !this.isChanged) this.object = object;
+      else this.show(object, file);
     } catch (refusal) {
       this.close();
       toast(refusal.message, { isError: true });
