@@ -119,40 +119,44 @@ impl PlacementRecord {
     fn is_retry(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < OFFER_COLLECTION_TIMEOUT
     }
+
+    /// Returns the location for the next DISCOVER.
+    fn next(&self, now: Instant) -> BootFileLocation {
+        match self.location {
+            location if self.is_retry(now) || self.progressed => location,
+            BootFileLocation::Offer => BootFileLocation::Port4011,
+            BootFileLocation::Port4011 => BootFileLocation::Offer,
+        }
+    }
 }
 
 impl LearnedLocations {
     /// Returns the location for a host whose ROM sends a DISCOVER: the one that worked. If the host neither asked on
     /// port 4011 nor for its file since the last offer, the location changes.
     pub fn choose(&mut self, mac: Mac, now: Instant) -> BootFileLocation {
-        let chosen = self.next(mac, now);
-        if !self.machines.contains_key(&mac) {
-            // A search looks at every host: in a flood of new hosts, not for each of them.
-            let is_due = self.searched.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_INTERVAL);
-            if self.machines.len() >= MAX_HOSTS && is_due {
-                self.searched = Some(now);
-                self.machines.retain(|_, record| now.saturating_duration_since(record.at) < IDLE_TIMEOUT);
-            }
-            if self.machines.len() < MAX_HOSTS {
-                self.machines.insert(mac, PlacementRecord { location: chosen, at: now, progressed: false });
+        if let Some(record) = self.machines.get_mut(&mac) {
+            let chosen = record.next(now);
+            if !record.is_retry(now) {
+                *record = PlacementRecord { location: chosen, at: now, progressed: false };
             }
             return chosen;
         }
-        let Some(record) = self.machines.get_mut(&mac) else { return chosen };
-        if !record.is_retry(now) {
-            *record = PlacementRecord { location: chosen, at: now, progressed: false };
+        // A search looks at every host: in a flood of new hosts, not for each of them.
+        let is_due = self.searched.is_none_or(|at| now.saturating_duration_since(at) >= SEARCH_INTERVAL);
+        if self.machines.len() >= MAX_HOSTS && is_due {
+            self.searched = Some(now);
+            self.machines.retain(|_, record| now.saturating_duration_since(record.at) < IDLE_TIMEOUT);
         }
-        chosen
+        let location = BootFileLocation::Offer;
+        if self.machines.len() < MAX_HOSTS {
+            self.machines.insert(mac, PlacementRecord { location, at: now, progressed: false });
+        }
+        location
     }
 
     /// Returns the location that `choose` would return, and records nothing.
     pub fn next(&self, mac: Mac, now: Instant) -> BootFileLocation {
-        let Some(record) = self.machines.get(&mac) else { return BootFileLocation::Offer };
-        match record.location {
-            location if record.is_retry(now) || record.progressed => location,
-            BootFileLocation::Offer => BootFileLocation::Port4011,
-            BootFileLocation::Port4011 => BootFileLocation::Offer,
-        }
+        self.machines.get(&mac).map_or(BootFileLocation::Offer, |record| record.next(now))
     }
 
     /// Marks a host that continued its boot: it asked on port 4011, for its file, or as iPXE.

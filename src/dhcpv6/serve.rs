@@ -131,7 +131,7 @@ impl Recorder {
         match self.interface {
             Some(interface) => {
                 let uuid = message.uuids.first().copied();
-                self.gate.trace_from(mac, step, MessageOrigin { interface, uuid });
+                self.gate.trace_from(mac, step, MessageOrigin { interface, uuid, at: None });
             }
             None => self.gate.trace(mac, step),
         }

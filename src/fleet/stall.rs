@@ -30,8 +30,12 @@ macro_rules! stall_reasons {
 
 stall_reasons! {
     NoNetworkBoot = "no_network_boot" => "switched on, and nothing was heard of it",
+    BootOverrideIgnored = "boot_override_ignored" => "its BMC was to boot it from the network, and it booted something else",
+    NoRequestRelayed = "no_request_relayed" => "switched on, and its network was never heard",
     BmcFailed = "bmc_failed" => "its BMC does not do what is asked",
     FirstRequestLate = "first_request_late" => "its first requests did not arrive",
+    RequestsLost = "requests_lost" => "its first requests were lost before they were read",
+    NeighbourTableFull = "neighbour_table_full" => "the kernel's neighbour table is full",
     NoAddressOffered = "no_address_offered" => "no DHCP server offers it an address",
     OffersRefused = "offers_refused" => "it takes none of its offers",
     OffersNotReceived = "offers_not_received" => "no machine of the segment takes our offers",

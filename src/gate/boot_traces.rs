@@ -1,14 +1,15 @@
 //! What was seen of machines' boots, in memory: for the diagnosis of boots that do not go on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::boot::diagnosis::{BootTrace, DhcpClient, Evidence, Progress, Step, Uptime};
+use crate::boot::diagnosis::{BootTrace, DhcpClient, Evidence, LostRequests, Progress, Step, Uptime};
 use crate::fleet::Mac;
 
 /// Number of independent parts, so that protocols seldom wait for each other.
@@ -21,6 +22,8 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const STUCK_TIME: Duration = Duration::from_secs(4);
 /// Longest time from a step to a look while further steps come.
 const LONGEST_SETTLE: Duration = Duration::from_secs(4);
+/// Pause after which a loss of requests is another one.
+const LOSS_PAUSE: Duration = Duration::from_secs(60);
 /// Time in which what other machines of a segment do counts.
 const SEGMENT_WINDOW: Duration = Duration::from_secs(600);
 
@@ -29,6 +32,8 @@ const SEGMENT_WINDOW: Duration = Duration::from_secs(600);
 pub struct BootTraces {
     start: Instant,
     shards: [Mutex<Shard>; SHARDS],
+    /// The last requests that the kernel lost, by interface.
+    lost: Mutex<HashMap<usize, LostRequests>>,
 }
 
 /// The boot file that a machine is offered.
@@ -49,6 +54,8 @@ pub struct MessageOrigin {
     pub interface: usize,
     /// The UUID that it claims.
     pub uuid: Option<Uuid>,
+    /// Time of its arrival; `None` for now.
+    pub at: Option<Instant>,
 }
 
 /// Hashes MAC addresses by one multiplication with a secret number. A stranger who still finds collisions slows down a
@@ -165,7 +172,7 @@ pub struct SegmentCounts {
 
 impl Default for BootTraces {
     fn default() -> Self {
-        Self { start: Instant::now(), shards: Default::default() }
+        Self { start: Instant::now(), shards: Default::default(), lost: Mutex::default() }
     }
 }
 
@@ -173,6 +180,11 @@ impl BootTraces {
     /// Returns the present time of the traces.
     pub fn now(&self) -> Uptime {
         self.start.elapsed()
+    }
+
+    fn time_of(&self, origin: Option<MessageOrigin>) -> Uptime {
+        let at = origin.and_then(|origin| origin.at);
+        at.map_or_else(|| self.now(), |at| at.saturating_duration_since(self.start))
     }
 
     fn shard(&self, mac: Mac) -> MutexGuard<'_, Shard> {
@@ -184,7 +196,7 @@ impl BootTraces {
 
     /// Records a step of a machine. `keeps` says which machines stay when there are too many.
     pub fn record(&self, mac: Mac, step: Step, origin: Option<MessageOrigin>, keeps: impl Fn(Mac) -> bool) {
-        let now = self.now();
+        let now = self.time_of(origin);
         self.shard(mac).machine(mac, keeps).record(step, origin, now);
     }
 
@@ -201,7 +213,7 @@ impl BootTraces {
         offer: &OfferedFile<'_>,
         keeps: impl Fn(Mac) -> bool,
     ) {
-        let now = self.now();
+        let now = self.time_of(Some(origin));
         let mut shard = self.shard(mac);
         let machine = shard.machine(mac, keeps);
         machine.record(step, Some(origin), now);
@@ -217,6 +229,32 @@ impl BootTraces {
             machine.is_offered = true;
             machine.look_soon(now);
         }
+    }
+
+    /// Records that the kernel lost requests on an interface. Losses with a pause of more than a minute are counted apart.
+    pub fn record_lost_requests(&self, interface: usize, count: u32) {
+        let (now, count) = (self.now(), u64::from(count));
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        match lost.get_mut(&interface).filter(|known| now.saturating_sub(known.last) <= LOSS_PAUSE) {
+            Some(known) => (known.last, known.count) = (now, known.count.saturating_add(count)),
+            None => drop(lost.insert(interface, LostRequests { first: now, last: now, count })),
+        }
+    }
+
+    /// Returns the last requests that the kernel lost on an interface.
+    pub fn lost_requests(&self, interface: usize) -> Option<LostRequests> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get(&interface).copied()
+    }
+
+    /// Returns the relays through which the machines have asked.
+    pub fn relays(&self) -> BTreeSet<Ipv4Addr> {
+        let mut relays = BTreeSet::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let traces = shard.current.values().chain(shard.previous.values());
+            relays.extend(traces.flat_map(|machine| machine.trace.relays()));
+        }
+        relays
     }
 
     /// Returns whether something was seen of a machine's boots.
@@ -330,7 +368,7 @@ impl MachineTrace {
             self.session = None;
         }
         self.trace.record(step, now);
-        if let Some(MessageOrigin { interface, uuid }) = origin {
+        if let Some(MessageOrigin { interface, uuid, .. }) = origin {
             (self.interface, self.uuid) = (Some(interface), uuid.or(self.uuid));
         }
         self.look_soon(now);
@@ -370,14 +408,12 @@ impl Shard {
 
     /// Returns the trace of a machine, in the current generation.
     fn machine(&mut self, mac: Mac, keeps: impl Fn(Mac) -> bool) -> &mut MachineTrace {
-        if !self.current.contains_key(&mac) {
-            let known = self.previous.remove(&mac).unwrap_or_default();
-            if self.current.len() >= MAX_MACHINES {
-                self.rotate(keeps);
-            }
-            self.current.insert(mac, known);
+        if self.current.len() >= MAX_MACHINES && !self.current.contains_key(&mac) {
+            let known = self.previous.remove(&mac);
+            self.rotate(keeps);
+            self.previous.extend(known.map(|known| (mac, known)));
         }
-        self.current.entry(mac).or_default()
+        self.current.entry(mac).or_insert_with(|| self.previous.remove(&mac).unwrap_or_default())
     }
 
     /// Begins a new generation. Of the one before the last only machines that are kept stay, as far as there is room.
@@ -420,7 +456,7 @@ mod tests {
     #[test]
     fn a_machine_is_due_once_it_has_settled() {
         let traces = BootTraces::default();
-        traces.record(mac(1), Step::Completed, Some(MessageOrigin { interface: 2, uuid: None }), |_| false);
+        traces.record(mac(1), Step::Completed, Some(MessageOrigin { interface: 2, uuid: None, at: None }), |_| false);
         let now = traces.now();
         assert_eq!(traces.take_due(now), []);
         let due = traces.take_due(now + SETTLE);
@@ -442,7 +478,7 @@ mod tests {
             address: [10, 0, 0, 9].into(),
             client: DhcpClient::Firmware(crate::boot::BootProtocol::Pxe, crate::fleet::Architecture(7)),
         };
-        let origin = Some(MessageOrigin { interface: 0, uuid: None });
+        let origin = Some(MessageOrigin { interface: 0, uuid: None, at: None });
         for number in 0..3 {
             traces.record(mac(number), request(), origin, |_| false);
             let mut shard = traces.shard(mac(number));

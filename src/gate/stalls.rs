@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
 
 use crate::boot::diagnosis::{Diagnosis, Outcome, Progress, Segment, Step, Uptime, diagnose};
 use crate::bounds::{Rate, TokenBuckets};
@@ -14,7 +15,7 @@ use crate::fleet::text::printable;
 use crate::fleet::{Mac, Stall, StallReason};
 use crate::gate::Gate;
 use crate::gate::boot_traces::{DueMachine, MessageOrigin, OfferedFile, SegmentCounts};
-use crate::store::{Change, now};
+use crate::store::{Change, Snapshot, now};
 
 /// Maximum number of machines with a diagnosis. A further machine has none until another's is over.
 const MAX_STALLS: usize = 8192;
@@ -26,6 +27,8 @@ const SEGMENT_INTERVAL: Duration = Duration::from_secs(600);
 const ENTRY_RATE: Rate = Rate { tokens: 1, per: Duration::from_secs(20), burst: 8 };
 /// Time after which the words of a diagnosis are written to the object again, if they alone have changed.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// Maximum number of diagnoses that are written with one sync: other writes wait for it.
+const MAX_WRITTEN_AT_ONCE: usize = 256;
 /// Time after a write that failed until the next one.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -39,6 +42,8 @@ pub struct Stalls {
     rewritten: Mutex<HashMap<Mac, Instant>>,
     /// The rates of the entries about each machine.
     rates: Mutex<Option<TokenBuckets<Mac>>>,
+    /// The kernel's count of entries that found no place in its neighbour table, and when it last grew.
+    table_overflows: Mutex<(Option<u64>, Option<Uptime>)>,
     /// When the same cause of several machines was last said for each segment.
     segments: Mutex<HashMap<Option<usize>, Instant>>,
 }
@@ -52,6 +57,20 @@ impl Stalls {
             segments.insert(interface, Instant::now());
         }
         is_new
+    }
+
+    /// Records the kernel's count of entries that found no place in its neighbour table.
+    pub fn note_table_overflows(&self, count: u64, now: Uptime) {
+        let mut known = self.table_overflows.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0.is_some_and(|before| count > before) {
+            known.1 = Some(now);
+        }
+        known.0 = Some(count);
+    }
+
+    /// Returns when the neighbour table was last seen to be full.
+    fn neighbour_table_full_at(&self) -> Option<Uptime> {
+        self.table_overflows.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Mac, Stall>> {
@@ -191,6 +210,11 @@ impl Gate {
         let is_waiting = machine.progress.is_some_and(|(reached, _)| reached == Progress::IpxeAddress);
         let address = host.as_ref().and_then(|host| host.status.address).filter(|_| is_waiting);
         segment.is_half_open = address.is_some_and(is_half_open);
+        segment.lost_requests = machine.interface.and_then(|index| self.traces.lost_requests(index));
+        segment.neighbour_table_full_at = self.stalls.neighbour_table_full_at();
+        if machine.progress.is_some_and(|(reached, _)| reached == Progress::Power) {
+            segment.relays = self.traces.relays().into_iter().collect();
+        }
         diagnose(&machine.steps, host.as_deref(), &segment, now)
     }
 
@@ -215,11 +239,41 @@ impl Gate {
         }
     }
 
-    /// Writes the diagnosis of a declared host to its object, if that has another one. What strangers do is in memory
-    /// and in the timeline only.
-    pub async fn write_stall(&self, mac: Mac) {
+    /// Writes the diagnoses of declared hosts to their objects, of those that have another one: with one sync for many.
+    /// What strangers do is in memory and in the timeline only.
+    pub async fn write_stalls(&self, machines: &[Mac]) {
         let state = self.store.snapshot();
-        let Some(host) = state.host_by_mac(mac).filter(|_| state.is_declared(mac)) else { return };
+        let changes: Vec<_> =
+            machines.iter().filter_map(|mac| Some((*mac, self.stall_change(&state, *mac)?))).collect();
+        for batch in changes.chunks(MAX_WRITTEN_AT_ONCE) {
+            let (done, outcomes) = oneshot::channel();
+            let change = |(mac, stall): &(Mac, Option<Stall>)| Change::RecordStall {
+                mac: *mac,
+                stall: stall.clone().map(Box::new),
+            };
+            let then = move |outcomes| drop(done.send(outcomes));
+            let written = match self.store.change_each(batch.iter().map(change).collect(), then) {
+                Ok(()) => outcomes.await.ok(),
+                Err(error) => {
+                    tracing::debug!(%error, "failed to record diagnoses");
+                    None
+                }
+            };
+            for (index, (mac, _)) in batch.iter().enumerate() {
+                let outcome = written.as_ref().and_then(|outcomes| outcomes.get(index));
+                if let Some(Err(error)) = outcome {
+                    tracing::debug!(%mac, %error, "failed to record a diagnosis");
+                }
+                if !matches!(outcome, Some(Ok(()))) {
+                    self.traces.look_again(*mac, self.traces.now() + RETRY_INTERVAL);
+                }
+            }
+        }
+    }
+
+    /// Returns the diagnosis to write to the object of a declared host, if it has another one.
+    fn stall_change(&self, state: &Snapshot, mac: Mac) -> Option<Option<Stall>> {
+        let host = state.host_by_mac(mac).filter(|_| state.is_declared(mac))?;
         let (stall, written) = (self.stalls.get(mac), host.status.stall.as_deref());
         let is_due = match (&stall, written) {
             (None, None) => false,
@@ -228,10 +282,7 @@ impl Gate {
             (Some(stall), Some(written)) if is_same(stall, written, false) => self.stalls.may_rewrite(mac),
             (Some(_), _) | (None, Some(_)) => true,
         };
-        if is_due && let Err(error) = self.store.commit(Change::RecordStall { mac, stall: stall.map(Box::new) }).await {
-            tracing::debug!(%mac, %error, "failed to record a diagnosis");
-            self.traces.look_again(mac, self.traces.now() + RETRY_INTERVAL);
-        }
+        is_due.then_some(stall)
     }
 
     /// Records that a diagnosis begins or ends: with the machine, or once for all machines of a segment.

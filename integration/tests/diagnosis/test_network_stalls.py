@@ -17,6 +17,7 @@ from support.staged_networks import RIVAL, RIVAL_MAC, ROGUE, ROGUE_MAC
 ROWS = Rows()
 FAR_RELAY = "10.99.0.1"
 STOP = 5.2  # seconds
+BURST, BURST_STOP = 60_000, 8.0  # messages, and seconds from the machine's first one
 
 
 def pattern(text):
@@ -122,6 +123,22 @@ def our_offer_leaves_late(machine):
     threading.Timer(STOP, os.kill, (pid, signal.SIGCONT)).start()
     offers = machine.discover(tries=2)
     assert offers.boot, f"the offer comes at last: {offers}"
+    yield
+    boot_to_image(machine)
+
+
+@ROWS.stall("A13", "requests_lost", LIKELY, at=24, network="flooded", facts=[r"\b12 s\b", r"\d+ requests? on lan0"])
+def a_burst_fills_the_receive_buffer(machine):
+    """The server does not run while other machines ask, and the kernel has no room for this one's first two requests."""
+    pid = machine.lan.program.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(BURST_STOP, os.kill, (pid, signal.SIGCONT)).start()
+    with socket_in(machine.lan.dhcp_space, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for number in range(BURST):
+            mac = f"06:00:00:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
+            sock.sendto(request(DISCOVER, mac, [], xid=number), (SERVER, 67))
+    offers = machine.discover(tries=3)
+    assert offers.boot, f"the third request is answered: {offers}"
     yield
     boot_to_image(machine)
 

@@ -63,4 +63,28 @@ def nothing_is_heard_of_it(machine):
     boot_to_image(machine)
 
 
+@ROWS.stall("F1", "boot_override_ignored", LIKELY, at=303, facts=["5 min", BMC.replace(".", r"\."), "booted something else"], is_long=True)
+def the_bmc_accepts_network_boot_and_the_machine_boots_something_else(machine):
+    controller = add_bmc(machine, 8005)
+    machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
+    machine.begin()
+    redfish(machine, "PATCH", "", {"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"}})
+    assert controller.overrides, "the BMC accepts the override"
+    redfish(machine, "POST", "/Actions/ComputerSystem.Reset", {"ResetType": "On"})
+    yield
+    boot_to_image(machine)
+
+
+@ROWS.stall("A11", "no_request_relayed", POSSIBLE, at=302, facts=["5 min", r"10\.9\.3\.7", r"10\.88\.0\.2"], is_long=True, host={"ip": "10.9.3.7"})
+def the_router_forwards_no_requests(machine):
+    controller = add_bmc(machine, 8006)
+    machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
+    machine.begin()
+    machine.lan.change(HOSTS, machine.name, online=True)
+    machine.lan.until("the BMC was asked", lambda: controller.resets)
+    yield
+    machine.lan.change(HOSTS, machine.name, ip=None)
+    boot_to_image(machine)
+
+
 test_it_is_staged, test_it_is_diagnosed_in_time, test_all_voices_agree, test_it_is_taken_back = check.tests_of(ROWS)

@@ -1,7 +1,7 @@
 """Boots that stall at their boot program: TFTP, and what the firmware makes of the program."""
 
 from support import diagnosis_checks as check
-from support.firmware import ARM64, TFTP_WAIT, uefi_pxe
+from support.firmware import ARM64, BIOS_ROM, TFTP_WAIT, uefi_pxe
 from support.firmware_tftp import TransferError
 from support.healthy_boots import REBOOT, boot_to_image
 from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
@@ -108,6 +108,23 @@ def the_program_is_not_staged(machine):
     yield
     (machine.lan.firmware_dir / "missing.efi").write_bytes(bytes(PROGRAM_SIZE))
     boot_to_image(machine)
+
+
+@ROWS.stall("B19", "program_missing", CERTAIN, at=9, facts=[r"pxelinux\.0 runs", r"ldlinux\.c32", "firmware_dir"], firmware=BIOS_ROM, program="pxelinux.0")
+def pxelinux_lacks_its_second_stage(machine):
+    (machine.lan.firmware_dir / "pxelinux.0").write_bytes(bytes(40_000))
+    file = machine.name_program()
+    machine.probe(file)
+    machine.fetch(file)
+    for folder in ("", "isolinux/", "boot/isolinux/"):
+        try:
+            machine.fetch(f"{machine.dashed}/{folder}ldlinux.c32")
+            raise AssertionError("the file is not there")
+        except TransferError as error:
+            machine.note(error)
+    yield
+    (machine.lan.firmware_dir / "ldlinux.c32").write_bytes(bytes(PROGRAM_SIZE))
+    machine.fetch(f"{machine.dashed}/ldlinux.c32")
 
 
 @ROWS.stall("B14", "wrong_program", CERTAIN, at=6, facts=["arm64", PROGRAM_NAME], firmware=uefi_pxe(ARM64))

@@ -21,6 +21,47 @@ IPXE, CLOUD_INIT, CURL, WGET = "iPXE/1.21.1+ (g83449)", "Cloud-Init/24.4", "curl
 UEFI_HTTP_AGENT = "UefiHttpBoot/1.0"
 
 
+class KeptConnection:
+    """A kept-alive connection for downloads, with the small receive buffer of firmware. Closing it amid a file resets it."""
+
+    def __init__(self, machine, agent):
+        self.machine, self.agent = machine, agent
+        self.stream = socket_in(machine.space, socket.AF_INET, socket.SOCK_STREAM)
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        self.stream.settimeout(PATIENCE * machine.lan.slowness())
+        self.stream.connect((machine.server, 80))
+        machine.keep(self.stream)
+
+    def load(self, path, stop_after=None):
+        """Loads a file, or the beginning of it; returns the number of bytes."""
+        self.stream.sendall(f"GET {path} HTTP/1.1\r\nHost: {self.machine.server}\r\nUser-Agent: {self.agent}\r\n\r\n".encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self.receive()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), f"{path} is served: {head}"
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+        count = len(body)
+        while count < (stop_after or length):
+            count += len(self.receive())
+        self.machine.note(f"HTTP: {count} of {length} bytes of {path}")
+        return count
+
+    def receive(self):
+        data = self.stream.recv(4096)
+        assert data, "the connection stays open"
+        return data
+
+    def close(self):
+        self.stream.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
 class InstallerSteps:
     """Methods of StagedMachine."""
 
@@ -43,6 +84,10 @@ class InstallerSteps:
             return answer.status, answer.read()
         finally:
             client.close()
+
+    def downloads(self, agent):
+        """Returns a kept-alive connection that files are loaded over."""
+        return KeptConnection(self, agent)
 
     # iSCSI.
 

@@ -121,4 +121,5 @@ def plain():
 
 
 NETWORKS = {"main": MainLan, "strict": StrictLan, "addressless": AddresslessLan, "snooping": SnoopingLan, "claiming": ClaimingLan,
-            "rival": RivalLan, "rogue": RogueLan, "relayed": plain, "stopped": plain}
+            "rival": RivalLan, "rogue": RogueLan, "relayed": plain, "stopped": plain,
+            "flooded": plain}

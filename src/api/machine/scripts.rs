@@ -268,6 +268,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_boot_program_is_followed_with_the_agents_name() {
+        use crate::boot::diagnosis::{Download, DownloadOutcome};
+        use hyper::header::USER_AGENT;
+        let fixture = assigned().await;
+        fixture.write("firmware/snponly.efi", b"a program");
+        let (path, agent) = (format!("/boot/{VM}/snponly.efi"), [(USER_AGENT, "UefiHttpBoot/1.0")]);
+        let head = fixture.machine("HEAD", &path).await;
+        assert_eq!(head.status(), StatusCode::OK);
+        let reply = fixture
+            .send(
+                crate::http::peer::Serves::Machines,
+                crate::api::fixture::peer([10, 77, 0, 10]),
+                "GET",
+                &path,
+                &agent,
+                "",
+            )
+            .await;
+        assert_eq!(status_and_text(&reply), (200, "a program"));
+        let steps = fixture.shared.gate.traces.look_up(VM).unwrap().steps;
+        let steps: Vec<_> = steps.into_iter().map(|evidence| evidence.step).collect();
+        let download = Download {
+            file: "snponly.efi".into(),
+            kind: DownloadKind::Program,
+            outcome: DownloadOutcome::Complete,
+            octets: 9,
+            size: 9,
+            agent: "UefiHttpBoot/1.0".into(),
+        };
+        let head = Step::HeadRequested { file: "snponly.efi".into(), size: 9 };
+        assert_eq!(steps[steps.len() - 2..], [head, Step::Download(Box::new(download))]);
+    }
+
+    #[tokio::test]
     async fn a_boot_program_that_is_not_staged_is_recorded() {
         let fixture = assigned().await;
         for (path, status) in [("x.efi", 404), ("snponly.efi", 404), ("../admin.token", 404)] {

@@ -177,5 +177,8 @@ async fn program(shared: &Shared, host: &Host, wanted: Option<(OverrideTarget, b
         None => BootDevice::Default,
     };
     client.set_boot_device(next, wanted.is_none_or(|(_, once)| once), FirmwareMode::of(host)).await?;
+    if next == BootDevice::Network {
+        shared.gate.trace(host.spec.boot_mac_address, Step::NetworkBootSet);
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The steps of one machine: bounded, and joined where they repeat.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::{DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, Step, TransferOutcome, Uptime};
@@ -24,6 +26,14 @@ impl BootTrace {
         self.0.iter().cloned().collect()
     }
 
+    /// Returns the relays that the machine asked through.
+    pub fn relays(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.0.iter().filter_map(|evidence| match evidence.step {
+            Step::Discover { relay, .. } => relay,
+            _ => None,
+        })
+    }
+
     /// Returns the time of the last step.
     pub fn last(&self) -> Option<Uptime> {
         self.0.iter().map(|evidence| evidence.last).max()
@@ -39,8 +49,19 @@ impl BootTrace {
                     *longest = (*longest).max(delay);
                 }
             }
-            None => self.push(Step::Offered { file: file.into(), has_address, delay }, now),
+            None => {
+                let file = self.known_file(file).unwrap_or_else(|| file.into());
+                self.push(Step::Offered { file, has_address, delay }, now);
+            }
         }
+    }
+
+    /// Returns the name of a boot file as an offer before has it: most machines are offered one file at every boot.
+    fn known_file(&self, file: &str) -> Option<Arc<str>> {
+        self.0.iter().rev().take(Self::JOIN_WINDOW).find_map(|evidence| match &evidence.step {
+            Step::Offered { file: known, .. } if **known == *file => Some(known.clone()),
+            _ => None,
+        })
     }
 
     /// Records a step. A repetition of a recent one is joined to it.

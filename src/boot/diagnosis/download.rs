@@ -21,7 +21,8 @@ const SEEKING_CLIENTS: [&str; 1] = ["GRUB"];
 
 /// The download of the boot program stands, or was broken off.
 pub fn program_download_ended(scene: &Scene<'_>) -> Option<Finding> {
-    if scene.reached() != Progress::ProgramRequest {
+    // A program may load another one.
+    if !matches!(scene.reached(), Progress::ProgramRequest | Progress::Program) {
         return None;
     }
     let (evidence, download) = scene.boot().downloads(DownloadKind::Program).next_back()?;

@@ -1,6 +1,7 @@
 //! What was seen of a machine's boots, in order and joined where it repeats.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::boot::{BootProtocol, DropReason, Protocol, Reason};
@@ -127,6 +128,8 @@ pub struct TransferPace {
 pub enum Step {
     /// The BMC was asked to switch the machine on or to restart it, or reported that it is on.
     PoweredOn,
+    /// The BMC accepted to boot the machine from the network.
+    NetworkBootSet,
     /// The BMC did not do what was asked.
     BmcFailed {
         /// The error.
@@ -147,8 +150,8 @@ pub enum Step {
     },
     /// We answered a DISCOVER.
     Offered {
-        /// The boot file.
-        file: Box<str>,
+        /// The boot file, shared with the offers before.
+        file: Arc<str>,
         /// Whether it contains an address (server mode).
         has_address: bool,
         /// Time from the message to the reply, if it was long.
@@ -176,6 +179,11 @@ pub enum Step {
         address: Ipv4Addr,
         /// The sender.
         client: DhcpClient,
+    },
+    /// Our acknowledgement of an address was sent, after its lease was written (server mode).
+    Acknowledged {
+        /// The address.
+        address: Ipv4Addr,
     },
     /// The machine asked on port 4011, and we answered.
     ProxyRequest {

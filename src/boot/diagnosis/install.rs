@@ -332,7 +332,7 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
 }
 
 /// Returns the address of the host's BMC for sentences, in parentheses.
-fn bmc_address(scene: &Scene<'_>) -> String {
+pub fn bmc_address(scene: &Scene<'_>) -> String {
     let bmc = scene.host.and_then(|host| host.spec.bmc.as_ref());
     bmc.map_or_else(String::new, |bmc| format!(" ({})", bmc.address))
 }

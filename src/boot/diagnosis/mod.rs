@@ -11,6 +11,7 @@ mod install;
 mod ipxe_error;
 pub mod ledger;
 mod network;
+mod power;
 mod program;
 mod scene;
 #[cfg(test)]
@@ -34,6 +35,17 @@ pub use text::describe;
 
 use scene::Scene;
 
+/// Requests that the kernel lost, since a receive buffer of ours was full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostRequests {
+    /// Time at which the first loss was noticed.
+    pub first: Uptime,
+    /// Time at which the last one was noticed.
+    pub last: Uptime,
+    /// Number of requests.
+    pub count: u64,
+}
+
 /// What is known of the segment that a machine boots on.
 #[derive(Debug, Clone, Default)]
 pub struct Segment {
@@ -53,6 +65,12 @@ pub struct Segment {
     pub booting_machines: usize,
     /// Whether a connection of the machine to our HTTP port waits for the last packet of its handshake.
     pub is_half_open: bool,
+    /// The last requests that the kernel lost on the interface.
+    pub lost_requests: Option<LostRequests>,
+    /// Time at which the kernel's neighbour table was last seen to be full.
+    pub neighbour_table_full_at: Option<Uptime>,
+    /// Relays through which machines have asked.
+    pub relays: Vec<Ipv4Addr>,
     /// The time for which tokens of scripts are valid (`config_access.token_ttl`); zero if it is not known.
     pub token_ttl: Duration,
     /// The time limit of an install (`install.timeout`); zero for none.
@@ -152,10 +170,12 @@ const RULES: &[Rule] = &[
     program::script_not_requested,
     program::ipxe_no_address,
     program::program_missing,
+    program::second_stage_missing,
     program::wrong_program,
     program::grub_refused,
     program::program_silent,
     program::http_boot_left,
+    network::neighbour_table_full,
     program::tftp_port_unreachable,
     program::tftp_replies_lost,
     program::transfer_ended,
@@ -173,5 +193,7 @@ const RULES: &[Rule] = &[
     network::first_request_late,
     network::ipv6_first,
     install::bmc_failed,
+    power::override_ignored,
+    power::no_request_relayed,
     install::no_network_boot,
 ];

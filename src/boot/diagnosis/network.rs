@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::boot::{BootProtocol, Reason};
+use crate::boot::{BootProtocol, DropReason, Reason};
 use crate::fleet::{BootStage, Certainty, Mac, Phase, StallReason};
 
 use super::evidence::{DhcpClient, Evidence, OtherOffer, Step};
 use super::scene::{Boot, Progress, Refusal, Scene};
 use super::text::{plural, seconds};
-use super::{Finding, Segment};
+use super::{Finding, LostRequests, Segment};
 
 const DHCP: BootStage = BootStage::Dhcp;
 const PROGRAM: BootStage = BootStage::Program;
@@ -27,6 +27,8 @@ pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 const ARP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time in which the interface of the host asks too, after another one of its machine did.
 const SECOND_INTERFACE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time around a repeated request in which a full neighbour table explains it.
+const TABLE_WINDOW: Duration = Duration::from_secs(10);
 /// Delay of an offer beyond which firmware may not have waited for it.
 const LATE_OFFER: Duration = Duration::from_secs(3);
 
@@ -285,7 +287,10 @@ pub fn no_address_offered(scene: &Scene<'_>) -> Option<Finding> {
             (DHCP, StallReason::NoAddressOffered),
             Certainty::Certain,
             format!("It asks ({}) and gets no address from this server: {reason}", asked(discover.evidence)),
-            "look at the pools and the limits of [dhcp] in the configuration",
+            match reason {
+                DropReason::LeaseNotWritten => "look at the disk of the state: bootlatch doctor",
+                _ => "look at the pools and the limits of [dhcp] in the configuration",
+            },
         );
     }
     let is_offered = scene.segment.is_address_server || other_offers(&boot).any(|(_, offer)| offer.address.is_some());
@@ -321,6 +326,35 @@ pub fn no_address_offered(scene: &Scene<'_>) -> Option<Finding> {
     }
 }
 
+/// Returns the number of requests that the kernel lost while the machine asked and was not heard.
+fn lost_requests(scene: &Scene<'_>, discover: &Discover<'_>) -> Option<u64> {
+    let LostRequests { first, last, count } = scene.segment.lost_requests?;
+    let heard = discover.evidence.first;
+    let began = heard.saturating_sub(Duration::from_secs(discover.secs.into()) + Duration::from_secs(1));
+    (last >= began && first <= heard + Duration::from_secs(1)).then_some(count)
+}
+
+/// The kernel has no room for the machine's address in its neighbour table, so that no reply leaves.
+pub fn neighbour_table_full(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let is_waiting = matches!(scene.reached(), Progress::Address | Progress::ProxyRequest | Progress::ProgramRequest);
+    let full_at = scene.segment.neighbour_table_full_at.filter(|at| is_waiting && *at >= boot.begin())?;
+    let repeats = boot.find(|step| matches!(step, Step::ProxyRequest { .. } | Step::FileRequested { .. }))?;
+    let is_near = full_at + TABLE_WINDOW >= repeats.first && full_at <= repeats.last + TABLE_WINDOW;
+    if repeats.count < 2 || !is_near || !scene.has_passed(repeats.first, PROXY_TIMEOUT) {
+        return None;
+    }
+    Finding::new(
+        (DHCP, StallReason::NeighbourTableFull),
+        Certainty::Likely,
+        format!(
+            "It asks again ({}), and our replies do not leave: the kernel's neighbour table is full",
+            asked(repeats)
+        ),
+        "raise net.ipv4.neigh.default.gc_thresh1, gc_thresh2 and gc_thresh3 (sysctl) above the number of machines",
+    )
+}
+
 /// The first requests of the machine did not arrive, and it gave up.
 pub fn first_request_late(scene: &Scene<'_>) -> Option<Finding> {
     let discover = discover(&scene.boot())?;
@@ -330,6 +364,20 @@ pub fn first_request_late(scene: &Scene<'_>) -> Option<Finding> {
     }
     if !scene.has_passed(discover.evidence.last, Duration::from_secs(10)) {
         return None;
+    }
+    if let Some(lost) = lost_requests(scene, &discover) {
+        return Finding::new(
+            (DHCP, StallReason::RequestsLost),
+            Certainty::Likely,
+            format!(
+                "Its first message that was read was sent {} s after it began to ask, and meanwhile the kernel lost {} on {}: \
+                 they came faster than this server reads",
+                discover.secs,
+                plural(usize::try_from(lost).unwrap_or(usize::MAX), "request"),
+                on(scene.segment)
+            ),
+            "switch fewer machines on at a time; run bootlatch doctor, which looks at the receive buffers and the load",
+        );
     }
     Finding::new(
         (DHCP, StallReason::FirstRequestLate),

@@ -6,7 +6,9 @@ use crate::boot::Reason;
 use crate::fleet::{Architecture, BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+use super::evidence::{
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime,
+};
 use super::scene::{Boot, Progress, Refusal, SCRIPTS, Scene};
 use super::text::{plural, seconds, size};
 
@@ -62,13 +64,18 @@ fn loaded_program<'a>(boot: &Boot<'a>) -> Option<(&'a str, Uptime)> {
     if boot.reached != Progress::Program {
         return None;
     }
-    boot.find_map(|evidence| match &evidence.step {
+    let (file, end) = boot.find_map(|evidence| match &evidence.step {
         Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => Some((&**file, evidence.last)),
         Step::Download(download) if download.outcome == DownloadOutcome::Complete => {
             Some((&*download.file, evidence.last))
         }
         _ => None,
-    })
+    })?;
+    // A program that loads another one runs.
+    let goes_on = |(evidence, download): (&Evidence, &Download)| {
+        evidence.first >= end && download.outcome != DownloadOutcome::Complete
+    };
+    (!boot.downloads(DownloadKind::Program).any(goes_on)).then_some((file, end))
 }
 
 /// The firmware loads its program and begins again at once.
@@ -183,6 +190,23 @@ pub fn program_missing(scene: &Scene<'_>) -> Option<Finding> {
         Certainty::Certain,
         format!("It asked over {} for a file that does not exist: {message}", protocol.name()),
         "run firmware/stage, or set another program in [programs]",
+    )
+}
+
+/// The boot program runs, and a part of it is not in the firmware directory.
+pub fn second_stage_missing(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let Refusal { evidence, protocol, message, .. } = scene.refusal(Progress::Script, &[Reason::FileNotFound])?;
+    let (file, loaded) = loaded_program(&boot)?;
+    // PXELINUX looks for its second stage in several places.
+    if evidence.first < loaded || !scene.has_passed(evidence.last, Duration::from_secs(2)) {
+        return None;
+    }
+    Finding::new(
+        (PROGRAM, StallReason::ProgramMissing),
+        Certainty::Certain,
+        format!("{file} runs, and asked over {} for a file that does not exist: {message}", protocol.name()),
+        "put the file next to the program in firmware_dir: both are of the same release",
     )
 }
 

@@ -87,6 +87,8 @@ impl Progress {
             Step::ConfigServed { .. } | Step::InstallerActive => Self::System,
             Step::Completed => Self::Done,
             Step::RequestV6
+            | Step::NetworkBootSet
+            | Step::Acknowledged { .. }
             | Step::Offered { .. }
             | Step::NoAddress { .. }
             | Step::ReplyNotSent { .. }

@@ -1,6 +1,7 @@
 //! Rows of the taxonomy of stalls: what was seen, and the diagnosis that is due. Times are those of the firmware.
 
 mod downloads;
+mod server_faults;
 
 use std::net::{IpAddr, Ipv4Addr};
 

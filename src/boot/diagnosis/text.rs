@@ -34,6 +34,7 @@ pub fn size(octets: u64) -> String {
 pub fn describe(step: &Step) -> String {
     match step {
         Step::PoweredOn => "switched on, or restarted".to_owned(),
+        Step::NetworkBootSet => "the BMC is to boot it from the network".to_owned(),
         Step::BmcFailed { message } => format!("BMC: {message}"),
         Step::Discover { xid, secs, client: by, relay, .. } => {
             let relay = relay.map_or_else(String::new, |relay| format!(" through the relay {relay}"));
@@ -51,6 +52,7 @@ pub fn describe(step: &Step) -> String {
             let server = server.map_or_else(String::new, |server| format!(" from {server}"));
             format!("REQUEST of {}: the address {address}{server}", client(by))
         }
+        Step::Acknowledged { address } => format!("acknowledged the address {address}"),
         Step::ProxyRequest { xid } => format!("request on port 4011 (xid {xid:08x})"),
         Step::SolicitV6 => "DHCPv6 SOLICIT of firmware".to_owned(),
         Step::RequestV6 => "DHCPv6 REQUEST of firmware: another server answers it".to_owned(),

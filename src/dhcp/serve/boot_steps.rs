@@ -9,6 +9,7 @@ use crate::boot::{Facts, Stage};
 use crate::dhcp::answer::{Arrival, DhcpPort};
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::serve::interface::InterfaceState;
+use crate::dhcp::serve::received_message::ReceivedMessage;
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
@@ -54,15 +55,16 @@ fn step_of(request: &DhcpPacket<'_>, arrival: Arrival, claims: Option<&Facts>) -
 pub fn record_request(
     gate: &Gate,
     interface: &InterfaceState,
-    (request, arrival): (&DhcpPacket<'_>, Arrival),
+    (request, message): (&DhcpPacket<'_>, &ReceivedMessage<'_>),
     claims: Option<&Facts>,
     offer: Option<&OfferedFile<'_>>,
 ) {
-    let Some(step) = step_of(request, arrival, claims) else { return };
+    let Some(step) = step_of(request, message.arrival, claims) else { return };
     if claims.is_none() && !gate.traces.is_known(request.mac) {
         return;
     }
-    let origin = MessageOrigin { interface: interface.index, uuid: claims.and_then(|claims| claims.uuid) };
+    let uuid = claims.and_then(|claims| claims.uuid);
+    let origin = MessageOrigin { interface: interface.index, uuid, at: Some(message.now()) };
     match offer.filter(|_| request.kind == MessageType::Discover) {
         Some(offer) => gate.trace_exchange(request.mac, step, origin, offer),
         None => gate.trace_from(request.mac, step, origin),
@@ -94,7 +96,7 @@ pub fn record_other_offer(gate: &Gate, interface: &InterfaceState, bytes: &[u8],
         mac: from,
         next_server: next_server.filter(|_| !names_us),
     };
-    let origin = MessageOrigin { interface: interface.index, uuid: None };
+    let origin = MessageOrigin { interface: interface.index, uuid: None, at: None };
     gate.trace_from(reply.mac, Step::OtherOffer(Box::new(offer)), origin);
 }
 

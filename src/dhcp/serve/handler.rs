@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
 use jiff::SignedDuration;
+use nix::errno::Errno;
 use tokio::sync::mpsc::Receiver;
 
 use crate::boot::identity::{AddressChange, AddressEvidence};
@@ -31,7 +32,7 @@ use crate::dhcp::server::{DhcpServer, Effect};
 use crate::event::{Event, OtherServerRole, Protocol, architecture_text};
 use crate::fleet::{EntryPoint, Host, Lease, LeaseState, Mac};
 use crate::gate::{Gate, clock};
-use crate::store::now;
+use crate::store::{StoreError, now};
 
 /// Maximum number of entry points with a rate of their own.
 const MAX_ENTRY_POINTS: usize = 4096;
@@ -177,7 +178,9 @@ impl RequestHandler {
         self.trace_answer(interface, message, request, (&facts, &answer));
         let BootAnswer::Boot(boot) = answer else { return Ok(()) };
         let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
-        out.offers.extend(self.offer_event(&facts, &boot.file).map(|event| (out.replies.len(), facts.mac, event)));
+        out.offers.extend(
+            self.offer_event(&facts, &boot.file, message.now()).map(|event| (out.replies.len(), facts.mac, event)),
+        );
         out.replies.push(answer::reply(request, &boot, arrival, relay));
         Ok(())
     }
@@ -230,7 +233,7 @@ impl RequestHandler {
             BootAnswer::Wait => None,
             BootAnswer::Nothing | BootAnswer::Refused(_) => Some(None),
             BootAnswer::Boot(boot) => {
-                if let Some(event) = self.offer_event(&facts, &boot.file) {
+                if let Some(event) = self.offer_event(&facts, &boot.file, message.now()) {
                     self.gate.store.record_event(Some(facts.mac), event);
                 }
                 Some(Some(boot))
@@ -347,7 +350,7 @@ impl RequestHandler {
                 why
             }
             (verdict, _) => {
-                let location = self.boot_file_location(facts, message.arrival.port, Instant::now());
+                let location = self.boot_file_location(facts, message.arrival.port, message.now());
                 note_ipxe_boot(&self.gate, facts);
                 // The first UUID that the firmware of a known host claims.
                 if facts.uuid.is_some() && decided.host.is_some_and(|host| host.status.uuid.is_none()) {
@@ -363,13 +366,11 @@ impl RequestHandler {
 
     /// Returns the message that announces the boot file to a host: as configured, or as learned from its last boots.
     fn boot_file_location(&mut self, facts: &Facts, port: DhcpPort, now: Instant) -> BootFileLocation {
-        let location = self.next_location(facts, port, now);
         if port == DhcpPort::Proxy || !answer::supports_port_4011(facts) {
             self.learned.mark_progress(facts.mac);
-        } else if self.configured_location(facts).is_none() {
-            return self.learned.choose(facts.mac, now);
+            return BootFileLocation::Offer;
         }
-        location
+        self.configured_location(facts).unwrap_or_else(|| self.learned.choose(facts.mac, now))
     }
 
     /// Returns the message that would announce the boot file to a host, and records nothing.
@@ -470,8 +471,8 @@ impl RequestHandler {
     }
 
     /// Returns the event of an offer, once for all retries of one boot.
-    fn offer_event(&mut self, facts: &Facts, file: &str) -> Option<Event> {
-        self.recent_offers.admit(facts.mac, file, Instant::now()).then(|| offer(facts, file))
+    fn offer_event(&mut self, facts: &Facts, file: &str, now: Instant) -> Option<Event> {
+        self.recent_offers.admit(facts.mac, file, now).then(|| offer(facts, file))
     }
 
     /// Returns the time of the next deadline of a conflict probe.
@@ -495,26 +496,23 @@ impl RequestHandler {
         Some(message)
     }
 
-    /// Makes leases durable, and passes their replies to `send` afterwards, which returns how many could not be sent.
+    /// Makes leases durable, and passes their replies to `send` afterwards, which returns those that could not be sent.
     /// Without the record no reply leaves.
     pub fn commit(
         &self,
         leases: &mut Vec<(Lease, Option<DhcpReply>)>,
-        send: impl FnOnce(&[DhcpReply]) -> usize + Send + 'static,
+        send: impl FnOnce(&[DhcpReply]) -> Vec<(usize, Errno)> + Send + 'static,
     ) {
-        let (leases, replies): (Vec<_>, Vec<_>) = leases.drain(..).unzip();
-        let replies: Vec<_> = replies.into_iter().flatten().collect();
-        let counters = self.gate.counters.clone();
-        let then = move |written| match written {
-            Ok(()) => {
-                let unsent = send(&replies);
-                (unsent..replies.len()).for_each(|_| counters.count_answered(Protocol::Dhcp));
-                (0..unsent).for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, None));
-            }
+        let promised = |(lease, reply): &mut (Lease, Option<DhcpReply>)| {
+            reply.take().map(|reply| ((lease.mac, lease.address), reply))
+        };
+        let (clients, replies): (Vec<_>, Vec<_>) = leases.iter_mut().filter_map(promised).unzip();
+        let leases: Vec<_> = leases.drain(..).map(|(lease, _)| lease).collect();
+        let gate = self.gate.clone();
+        let then = move |written: Result<(), StoreError>| match written {
+            Ok(()) => records::record_acknowledged(&gate, &clients, &replies, &send(&replies)),
             // The store logs the error. Nothing was promised: the client asks again.
-            Err(_) => {
-                replies.iter().for_each(|_| counters.count_dropped(Protocol::Dhcp, DropReason::LeaseNotWritten, None))
-            }
+            Err(_) => records::record_unwritten(&gate, &clients),
         };
         if let Err(error) = self.gate.store.record(leases, then) {
             tracing::warn!(%error, "failed to record leases");
@@ -522,8 +520,9 @@ impl RequestHandler {
         }
     }
 
-    /// Counts datagrams that the kernel dropped because a receive buffer was full.
-    pub fn count_overflow(&self, count: u32) {
+    /// Counts datagrams that the kernel dropped because a receive buffer of an interface was full.
+    pub fn count_overflow(&self, interface: usize, count: u32) {
+        self.gate.traces.record_lost_requests(interface, count);
         self.gate.counters.socket_receive_drops.fetch_add(u64::from(count), std::sync::atomic::Ordering::Relaxed);
     }
 }

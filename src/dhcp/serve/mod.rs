@@ -330,10 +330,12 @@ impl ServedInterface {
         let sockets = self.sockets.clone();
         let mut out = PendingReplies::default();
         for _ in 0..MAX_ROUNDS {
+            // The messages of a batch wait for less than a millisecond: the clock is read once.
+            let mut arrived = None;
             let received = batch.receive(sockets.socket(port).as_fd(), |bytes, from, dropped| {
                 self.count_overflow(port, dropped, handler);
                 let (interface, arrival) = (self.state.index, Arrival { port, from });
-                let (received, bytes) = (Instant::now(), bytes.into());
+                let (received, bytes) = (*arrived.get_or_insert_with(Instant::now), bytes.into());
                 let message =
                     ReceivedMessage { interface, bytes, arrival, received, is_repeated: false, enrolled: None };
                 handler.answer(&self.state, &message, &mut out);
@@ -364,7 +366,7 @@ impl ServedInterface {
         handler.commit_changes(&mut out.changes);
         if !out.after_commit.is_empty() {
             let sockets = self.sockets.clone();
-            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies).len());
+            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies));
         }
     }
 
@@ -374,7 +376,7 @@ impl ServedInterface {
         let new = dropped.wrapping_sub(*last);
         if new > 0 {
             *last = dropped;
-            handler.count_overflow(new);
+            handler.count_overflow(self.state.index, new);
         }
     }
 }

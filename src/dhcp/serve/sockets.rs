@@ -31,6 +31,11 @@ const BROADCAST_MAC: Mac = Mac([0xff; 6]);
 /// Hardware type of an InfiniBand interface (ARPHRD_INFINIBAND).
 const INFINIBAND: u16 = 32;
 
+/// What to do about a port that another program has: two DHCP servers cannot share one, since unicast messages reach only
+/// the one that was bound last.
+const IN_USE: &str = "; another DHCP server of this machine has it: stop it, let it serve other interfaces only, or set \
+                      dhcp.mode = \"off\" and let it name this server";
+
 /// Identifier of our ICMP echo requests.
 const ECHO_IDENTIFIER: u16 = 0xb007;
 
@@ -85,7 +90,11 @@ impl InterfaceSockets {
     pub fn bind(interface: &str, address: Ipv4Addr, server: u16, proxy: u16) -> io::Result<Self> {
         let bind = |port: u16| {
             open(interface, port).map_err(|error| {
-                io::Error::new(error.kind(), format!("UDP port {port} on {interface} (DHCP): {error}"))
+                let next = match error.kind() {
+                    io::ErrorKind::AddrInUse => IN_USE,
+                    _ => "",
+                };
+                io::Error::new(error.kind(), format!("UDP port {port} on {interface} (DHCP): {error}{next}"))
             })
         };
         let (port, server, proxy) = (server, bind(server)?, bind(proxy)?);

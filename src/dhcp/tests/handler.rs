@@ -7,6 +7,8 @@ use serde_json::json;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::*;
+use crate::boot::diagnosis::Step;
+use crate::dhcp::answer::Destination;
 use crate::dhcp::packet::tests::message;
 use crate::dhcp::serve::host_changes::MAX_PENDING_CHANGES;
 use crate::fleet::lifecycle::Transition;
@@ -200,9 +202,30 @@ async fn a_lease_is_durable_before_its_acknowledgement_leaves() {
     testbed.handler.commit(&mut out.after_commit, move |replies| {
         let is_stored = gate.store.load().lease_by_ip(address).is_some();
         done.send((replies.len(), is_stored)).unwrap();
-        0
+        Vec::new()
     });
     assert_eq!(sent.await.unwrap(), (1, true), "the lease is stored when its reply leaves");
+    until_step(&testbed, Step::Acknowledged { address }).await;
+}
+
+/// Waits until the newest step of the machine is this one.
+async fn until_step(testbed: &HandlerTestbed, step: Step) {
+    let newest = || Some(testbed.fixture.gate.traces.look_up(VM)?.steps.pop()?.step);
+    while newest().as_ref() != Some(&step) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_cannot_be_sent_is_recorded() {
+    let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
+    let mut out = request_lease(&mut testbed);
+    let to = out.after_commit[0].1.as_ref().unwrap().to.clone();
+    let Destination::LinkLayer { address, .. } = to else { panic!("a reply to the link-layer address: {to:?}") };
+    testbed.handler.commit(&mut out.after_commit, |_| vec![(0, Errno::ENETDOWN)]);
+    until_step(&testbed, Step::ReplyNotSent { to: address, error: Errno::ENETDOWN.desc().into() }).await;
+    let counters = &testbed.fixture.gate.counters;
+    assert_eq!(counters.dropped(Protocol::Dhcp, DropReason::SendFailed), 1);
 }
 
 #[tokio::test]
@@ -213,12 +236,13 @@ async fn without_the_store_no_acknowledgement_leaves() {
     let (done, sent) = tokio::sync::oneshot::channel::<usize>();
     testbed.handler.commit(&mut out.after_commit, move |replies| {
         done.send(replies.len()).unwrap();
-        0
+        Vec::new()
     });
     assert!(sent.await.is_err(), "the reply is dropped unsent");
     while testbed.fixture.gate.counters.dropped(Protocol::Dhcp, DropReason::LeaseNotWritten) == 0 {
         tokio::task::yield_now().await;
     }
+    until_step(&testbed, Step::NoAddress { reason: DropReason::LeaseNotWritten }).await;
 }
 
 #[tokio::test]

@@ -46,6 +46,14 @@ fn a_program_that_was_broken_off_was_not_refused() {
 }
 
 #[test]
+fn the_second_program_of_a_connection_is_followed() {
+    let grub = |outcome, octets| download("grubx64.efi", DownloadKind::Program, outcome, octets);
+    let story = http_boot().see(2.0, program(DownloadOutcome::Complete, 250_000));
+    let story = story.see(2.5, grub(DownloadOutcome::UnderWay, 0)).see(3.0, grub(DownloadOutcome::Aborted, 9_000));
+    story.stalls(6.0, StallReason::TransferAborted, Certain, "grubx64.efi over HTTP after 9 kB");
+}
+
+#[test]
 fn a_download_that_stands_is_silent_before_the_connection_ends() {
     let story = http_boot().see(2.0, program(DownloadOutcome::UnderWay, 0));
     let story = story.see(3.0, program(DownloadOutcome::UnderWay, 101_000)).waits(4.0, 11.0);

@@ -18,6 +18,7 @@ use crate::dhcp::serve::received_message::ReceivedMessage;
 use crate::dhcp::server::Effect;
 use crate::event::{Event, Protocol};
 use crate::fleet::Mac;
+use crate::gate::Gate;
 use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
 
 use super::{BootAnswer, MIN_DELAY, RequestHandler};
@@ -26,6 +27,45 @@ use super::{BootAnswer, MIN_DELAY, RequestHandler};
 pub const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Time after the thread runs again in which the messages that waited are read.
 const SOON: Duration = Duration::from_millis(200);
+
+/// Records a reply that could not be sent.
+fn record_unsent(gate: &Gate, client: Option<Mac>, to: &Destination, error: Errno) {
+    let to = match to {
+        Destination::Address(to) => *to.ip(),
+        Destination::LinkLayer { address, .. } => *address,
+        Destination::Broadcast => Ipv4Addr::BROADCAST,
+    };
+    gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some(to.into()));
+    if let Some(mac) = client {
+        gate.trace(mac, Step::ReplyNotSent { to, error: error.desc().into() });
+    }
+}
+
+/// Records the acknowledgements that have left after their leases were written, by client and address, and those that
+/// could not be sent. Of a running system that renews its lease nothing is recorded.
+pub fn record_acknowledged(gate: &Gate, clients: &[(Mac, Ipv4Addr)], replies: &[DhcpReply], unsent: &[(usize, Errno)]) {
+    for (index, ((mac, address), reply)) in clients.iter().zip(replies).enumerate() {
+        let client = Some(*mac).filter(|mac| gate.traces.is_known(*mac));
+        if let Some((_, error)) = unsent.iter().find(|(at, _)| *at == index) {
+            record_unsent(gate, client, &reply.to, *error);
+            continue;
+        }
+        gate.counters.count_answered(Protocol::Dhcp);
+        if let Some(mac) = client {
+            gate.trace(mac, Step::Acknowledged { address: *address });
+        }
+    }
+}
+
+/// Records the clients that are not answered since their lease could not be written.
+pub fn record_unwritten(gate: &Gate, clients: &[(Mac, Ipv4Addr)]) {
+    for (mac, _) in clients {
+        gate.counters.count_dropped(Protocol::Dhcp, DropReason::LeaseNotWritten, None);
+        if gate.traces.is_known(*mac) {
+            gate.trace(*mac, Step::NoAddress { reason: DropReason::LeaseNotWritten });
+        }
+    }
+}
 
 /// What the DHCP server makes of a message.
 type Answered<'a> = Result<&'a [Effect], &'a DropReason>;
@@ -42,7 +82,8 @@ impl RequestHandler {
         let offer = match answer {
             BootAnswer::Boot(boot) => {
                 // Firmware may not have waited for an offer that is late.
-                let delay = message.received.elapsed() + self.time_in_queue(message.received);
+                let waited = message.now().saturating_duration_since(message.received);
+                let delay = waited + self.time_in_queue(message.received);
                 let delay = Some(delay).filter(|delay| *delay >= MIN_DELAY);
                 // With an address it is an offer only once there is one.
                 let is_alone = interface.mode == InterfaceMode::Proxy || message.arrival.port == DhcpPort::Proxy;
@@ -87,7 +128,7 @@ impl RequestHandler {
             None if message.is_repeated => {}
             // A request on port 4011 that is not answered says nothing about the way to the machine.
             None if message.arrival.port == DhcpPort::Proxy => {}
-            offer => boot_steps::record_request(&self.gate, interface, (request, message.arrival), claims, offer),
+            offer => boot_steps::record_request(&self.gate, interface, (request, message), claims, offer),
         }
     }
 
@@ -114,16 +155,8 @@ impl RequestHandler {
             self.gate.store.record_event(Some(mac), event);
         }
         for (index, error) in unsent {
-            let Some(DhcpReply { message, to }) = replies.get(*index) else { continue };
-            let to = match to {
-                Destination::Address(to) => *to.ip(),
-                Destination::LinkLayer { address, .. } => *address,
-                Destination::Broadcast => Ipv4Addr::BROADCAST,
-            };
-            self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::SendFailed, Some(to.into()));
-            if let Some(mac) = boot_steps::client_of(message) {
-                self.gate.trace(mac, Step::ReplyNotSent { to, error: error.desc().into() });
-            }
+            let Some(reply) = replies.get(*index) else { continue };
+            record_unsent(&self.gate, boot_steps::client_of(&reply.message), &reply.to, *error);
         }
     }
 
@@ -146,7 +179,7 @@ impl RequestHandler {
         // A reply over DHCP names its client; other packets are known by their destination.
         match boot_steps::client_of(payload) {
             Some(mac) if self.gate.traces.is_known(mac) => {
-                self.gate.trace_from(mac, step, MessageOrigin { interface: interface.index, uuid: None });
+                self.gate.trace_from(mac, step, MessageOrigin { interface: interface.index, uuid: None, at: None });
             }
             _ => self.gate.trace_at_address(to.into(), step),
         }
