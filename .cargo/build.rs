@@ -1,5 +1,5 @@
-//! The build script: compresses the files of the web page, and leaves the unwind tables out of a program that aborts on
-//! a panic.
+//! The build script: compresses the files of the web page and the OpenAPI document, and leaves the unwind tables out of
+//! a program that aborts on a panic.
 //!
 //! The tables are 1 MB of the release binary. Nothing unwinds there, and it has no symbols that a backtrace could show.
 //! The compiler's own switch (`-C force-unwind-tables=no`) cannot be set for one profile.
@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use sha2::{Digest, Sha256};
+
+/// The OpenAPI document, from the root of the tree.
+const OPENAPI: &str = "docs/reference/openapi.json";
 
 /// Adds to the linker's own script: the section goes nowhere.
 const DISCARD: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) } } INSERT AFTER .text;\n";
@@ -24,6 +27,7 @@ fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=.cargo/build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     compress_assets(&out)?;
+    compress_openapi(&out.join("openapi.json.zlib"))?;
     discard_unwind_tables(&out)
 }
 
@@ -56,5 +60,14 @@ fn discard_unwind_tables(out: &Path) -> io::Result<()> {
     if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
     }
+    Ok(())
+}
+
+/// Writes the OpenAPI document in compressed form: a twentieth of its size.
+fn compress_openapi(to: &Path) -> io::Result<()> {
+    println!("cargo::rerun-if-changed={OPENAPI}");
+    let mut encoder = ZlibEncoder::new(fs::File::create(to)?, Compression::best());
+    encoder.write_all(&fs::read(OPENAPI)?)?;
+    encoder.finish()?;
     Ok(())
 }

@@ -1,18 +1,32 @@
 //! The OpenAPI 3.0 document of all routes, and the same as Swagger 2.0 for older clients and kubectl.
+//!
+//! The document is the file `docs/reference/openapi.json`, which the binary has in compressed form. It is derived from the
+//! table of routes and the serde types by modules that only the tests have (`describe`): their code is 30 times as large
+//! as what they write. A test compares the two, and writes the file if it is told to:
+//! `UPDATE_OPENAPI=1 cargo test --lib the_file_is_what`.
 
+#[cfg(test)]
 mod build;
+#[cfg(test)]
 mod derived;
+#[cfg(test)]
 mod machines;
+#[cfg(test)]
 mod objects;
+#[cfg(test)]
 mod paths;
+#[cfg(test)]
 mod redfish;
+#[cfg(test)]
 mod schemas;
 mod swagger;
 mod swagger_protobuf;
 
+use std::io::Read;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use flate2::read::ZlibDecoder;
 use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -51,21 +65,15 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
     Documents { index: index.to_string().into(), v3: v3.into(), v2, v2_protobuf }
 });
 
-fn info() -> Value {
-    json!({"title": "bootlatch", "version": env!("CARGO_PKG_VERSION"), "description": "Boots machines over the network."})
-}
+/// The OpenAPI 3.0 document, compressed by the build script (zlib, RFC 1950).
+const COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.zlib"));
 
 /// Returns the OpenAPI 3.0 document.
 pub(super) fn v3() -> Value {
-    json!({
-        "openapi": "3.0.3",
-        "info": info(),
-        "paths": paths::all(),
-        "components": {
-            "schemas": schemas::all(),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-    })
+    let mut text = Vec::new();
+    let read = ZlibDecoder::new(COMPRESSED).read_to_end(&mut text);
+    read.expect("the build script compressed the document");
+    serde_json::from_slice(&text).expect("a test compares the document with the routes")
 }
 
 /// Returns the document as Swagger 2.0.
@@ -119,6 +127,23 @@ fn accepted(headers: &HeaderMap) -> Option<SwaggerForm> {
         }
     }
     best.map(|(_, form)| form)
+}
+
+/// Returns the OpenAPI 3.0 document as the routes and the types describe it.
+#[cfg(test)]
+fn describe() -> Value {
+    json!({
+        "openapi": "3.0.3",
+        "info": {
+            "title": "bootlatch", "version": env!("CARGO_PKG_VERSION"),
+            "description": "Boots machines over the network.",
+        },
+        "paths": paths::all(),
+        "components": {
+            "schemas": schemas::all(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    })
 }
 
 #[cfg(test)]

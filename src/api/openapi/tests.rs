@@ -83,6 +83,23 @@ fn the_schemas_have_exactly_the_fields_of_the_objects() {
 }
 
 #[test]
+fn the_file_is_what_the_routes_and_types_describe() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/openapi.json");
+    let described = format!("{:#}\n", describe());
+    // The other tests read the document of the binary: they fail until it is built with the new file.
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(path, &described).unwrap();
+    }
+    let differs = std::fs::read_to_string(path).unwrap() != described;
+    assert!(!differs, "{path} is out of date: run UPDATE_OPENAPI=1 cargo test --lib the_file_is_what");
+}
+
+#[test]
+fn the_binary_has_the_document_of_the_file() {
+    assert_eq!(v3(), describe());
+}
+
+#[test]
 fn every_reference_resolves() {
     fn walk(document: &Value, value: &Value) {
         if let Some(path) = value.get("$ref").and_then(Value::as_str) {
