@@ -1,11 +1,9 @@
 //! Validation of Ignition configs.
 
-use ignition_config::v3_6::Config;
 use serde_json::Value;
 
-use super::ignition_v2;
 use super::ignition_v3::{self, Minor};
-use crate::fleet::deserialize_with_path;
+use super::{ignition_keys, ignition_v2};
 
 /// The versions that are accepted, for messages.
 const VERSIONS: &str = "3.0.0 to 3.6.0, 2.0.0 to 2.4.0, or a next version with -experimental";
@@ -53,39 +51,12 @@ pub fn check(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Checks that a config has the types of the newest version, and what an older one requires. Returns the paths of the
-/// keys that the version does not have. The types of one version are far smaller than those of seven.
+/// keys that the version does not have.
 fn check_types(text: &str, config: &Value, minor: Minor) -> Result<Vec<String>, String> {
-    let mut unused = Vec::new();
-    let mut source = serde_json::Deserializer::from_str(text);
-    let mut note = |path: serde_ignored::Path<'_>| unused.push(unused_path(&path));
-    let read = deserialize_with_path::<Config>(serde_ignored::Deserializer::new(&mut source, &mut note));
-    read.map_err(|error| format!("{}: {}", pointer(&error.path), error.message))?;
+    let mut unused = ignition_keys::check(text).map_err(|wrong| format!("{}: {}", wrong.pointer, wrong.message))?;
     ignition_v3::check_required(config, minor)?;
     unused.extend(ignition_v3::later_keys(config, minor));
     Ok(unused)
-}
-
-/// Returns the path of an unused key, as Ignition itself writes it.
-pub(super) fn unused_path(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path::{Map, NewtypeStruct, NewtypeVariant, Root, Seq, Some};
-    match path {
-        Root => "$".to_owned(),
-        Seq { parent, index } => format!("{}.{index}", unused_path(parent)),
-        Map { parent, key } => format!("{}.{key}", unused_path(parent)),
-        Some { parent } | NewtypeStruct { parent } | NewtypeVariant { parent } => unused_path(parent),
-    }
-}
-
-/// Returns a path as a JSON pointer (RFC 6901).
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment::{Enum, Map, Seq, Unknown};
-    let part = |segment: &serde_path_to_error::Segment| match segment {
-        Seq { index } => format!("/{index}"),
-        Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-        Enum { variant } => format!("/{variant}"),
-        Unknown => "/?".to_owned(),
-    };
-    path.iter().map(part).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
-//! The types of every version of Ignition configs, which the table of their differences is compared with.
+//! The types of every version of Ignition configs in the crate ignition-config. The tables are compared with them.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use ignition_config::{v3_0, v3_1, v3_2, v3_3, v3_4, v3_5, v3_6};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Error, IntoDeserializer, Visitor, value};
+use serde::forward_to_deserialize_any;
 use serde_json::Value;
 
 use super::ignition_v3::Minor;
@@ -30,6 +34,95 @@ fn read(config: &Value, minor: Minor) -> Result<Vec<String>, serde_json::Error> 
 
 fn read_as<T: DeserializeOwned>(config: &Value) -> Result<Vec<String>, serde_json::Error> {
     let mut unused = Vec::new();
-    let _: T = serde_ignored::deserialize(config, |path| unused.push(super::ignition::unused_path(&path)))?;
+    let _: T = serde_ignored::deserialize(config, |path| unused.push(unused_path(&path)))?;
     Ok(unused)
+}
+
+/// Returns the path of an unused key, as Ignition itself writes it.
+fn unused_path(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path::{Map, NewtypeStruct, NewtypeVariant, Root, Seq, Some};
+    match path {
+        Root => "$".to_owned(),
+        Seq { parent, index } => format!("{}.{index}", unused_path(parent)),
+        Map { parent, key } => format!("{}.{key}", unused_path(parent)),
+        Some { parent } | NewtypeStruct { parent } | NewtypeVariant { parent } => unused_path(parent),
+    }
+}
+
+/// Returns the path and the type of each value that a type reads, as `storage.files.*.mode integer`.
+pub fn fields<T: DeserializeOwned>() -> BTreeSet<String> {
+    let found = RefCell::new(BTreeSet::new());
+    T::deserialize(FieldRecorder { path: String::new(), found: &found }).unwrap();
+    found.into_inner()
+}
+
+/// A source that has every field of a type, one item in each list, and records what is read from it.
+#[derive(Clone)]
+struct FieldRecorder<'a> {
+    path: String,
+    found: &'a RefCell<BTreeSet<String>>,
+}
+
+impl FieldRecorder<'_> {
+    fn below(&self, part: &str) -> Self {
+        let path = if self.path.is_empty() { part.to_owned() } else { format!("{}.{part}", self.path) };
+        Self { path, ..self.clone() }
+    }
+
+    fn record(&self, kind: &str) {
+        self.found.borrow_mut().insert(format!("{} {kind}", self.path));
+    }
+}
+
+impl<'de> Deserializer<'de> for FieldRecorder<'_> {
+    type Error = value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(value::Error::custom(format!("{}: a type that the table does not know", self.path)))
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.record("text");
+        visitor.visit_str("x")
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.record("boolean");
+        visitor.visit_bool(true)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        self.record("integer");
+        visitor.visit_i64(1)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_seq(value::SeqDeserializer::new([self.below("*")].into_iter()))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        visitor.visit_map(value::MapDeserializer::new(fields.iter().map(|field| (*field, self.below(field)))))
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit unit_struct newtype_struct tuple
+        tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl IntoDeserializer<'_, value::Error> for FieldRecorder<'_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
 }

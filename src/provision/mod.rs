@@ -7,6 +7,7 @@ mod cloud_config;
 mod completion;
 pub mod generate;
 mod ignition;
+mod ignition_keys;
 #[cfg(test)]
 mod ignition_types;
 mod ignition_v2;
