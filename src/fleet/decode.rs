@@ -1,24 +1,409 @@
-use serde::{Deserialize, Deserializer};
-use serde_path_to_error::{Path, Track};
+//! Decoding of JSON values, with the path of the field that is wrong. Pure.
+//!
+//! Every type of a request is decoded from this one format, so that its code is in the binary once. The path is put
+//! together on the way back from an error: reading a valid value does not pay for it.
+
+use std::fmt;
+
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use serde_json::map::Iter as Entries;
+use serde_json::{Map, Value};
 
 /// The reason a value does not deserialize.
 #[derive(Debug)]
 pub struct DecodeError {
     /// The field that is wrong.
-    pub path: Path,
-    /// The parser's message.
+    pub path: FieldPath,
+    /// What is wrong with it.
     pub message: String,
 }
 
-/// Deserializes a value; an error has the path of the field. The format is behind a dynamic type: the code of a type
-/// is compiled once for all formats, which keeps the binary small.
+/// The path of a field, from the outermost key. A text for people has it as `spec.interfaces[0].name`, and that of the
+/// whole value as `.`.
+#[derive(Debug, Default)]
+pub struct FieldPath {
+    /// The innermost part comes first.
+    reversed: Vec<PathPart>,
+}
+
+/// A part of a path.
+#[derive(Debug)]
+pub enum PathPart {
+    /// Index in a list; `[0]` in a text.
+    Index(usize),
+    /// Key of an object.
+    Key(String),
+}
+
+/// Deserializes a value; an error has the path of the field.
 ///
 /// # Errors
 /// The value does not have the type.
-pub fn deserialize_with_path<'de, T: Deserialize<'de>>(source: impl Deserializer<'de>) -> Result<T, DecodeError> {
-    let mut track = Track::new();
-    let mut erased =
-        <dyn erased_serde::Deserializer<'_>>::erase(serde_path_to_error::Deserializer::new(source, &mut track));
-    let read = erased_serde::deserialize(&mut erased);
-    read.map_err(|error| DecodeError { path: track.path(), message: error.to_string() })
+pub fn deserialize_with_path<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeError> {
+    T::deserialize(Source(value))
+}
+
+impl FieldPath {
+    /// Returns the parts, the outermost first.
+    pub fn parts(&self) -> impl Iterator<Item = &PathPart> {
+        self.reversed.iter().rev()
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reversed.is_empty() {
+            return to.write_str(".");
+        }
+        for (position, part) in self.parts().enumerate() {
+            if position > 0 && matches!(part, PathPart::Key(_)) {
+                to.write_str(".")?;
+            }
+            part.fmt(to)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PathPart {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(to, "[{index}]"),
+            Self::Key(key) => to.write_str(key),
+        }
+    }
+}
+
+impl DecodeError {
+    #[cold]
+    fn inside(mut self, part: PathPart) -> Self {
+        self.path.reversed.push(part);
+        self
+    }
+
+    #[cold]
+    fn new(message: String) -> Self {
+        Self { path: FieldPath::default(), message }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.reversed.is_empty() {
+            true => to.write_str(&self.message),
+            false => write!(to, "{}: {}", self.path, self.message),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl Error for DecodeError {
+    fn custom<M: fmt::Display>(message: M) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(format!("invalid type: {}, expected {expected}", JsonWord(found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(format!("invalid value: {}, expected {expected}", JsonWord(found)))
+    }
+}
+
+/// What was found, in JSON's words.
+struct JsonWord<'a>(Unexpected<'a>);
+
+impl fmt::Display for JsonWord<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Unexpected::Unit => to.write_str("null"),
+            other => other.fmt(to),
+        }
+    }
+}
+
+/// A value that is decoded.
+#[derive(Clone, Copy)]
+struct Source<'de>(&'de Value);
+
+impl<'de> Deserializer<'de> for Source<'de> {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => visitor.visit_u64(value),
+                (None, Some(value)) => visitor.visit_i64(value),
+                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Array(items) => {
+                let mut list = Items { items, next: 0 };
+                let value = visitor.visit_seq(&mut list)?;
+                match list.next == items.len() {
+                    true => Ok(value),
+                    false => Err(DecodeError::invalid_length(items.len(), &"fewer items in the list")),
+                }
+            }
+            Value::Object(map) => visitor.visit_map(Fields { entries: map.iter(), value: None }),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.0 {
+            Value::String(name) => visitor.visit_enum(Variant { name, content: None }),
+            Value::Object(map) => match only_entry(map) {
+                Some((name, content)) => visitor.visit_enum(Variant { name, content: Some(content) }),
+                None => Err(DecodeError::invalid_value(Unexpected::Map, &"map with a single key")),
+            },
+            other => Err(DecodeError::invalid_type(unexpected(other), &"string or map")),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier
+    }
+}
+
+/// Returns a value in the words of an error.
+fn unexpected(value: &Value) -> Unexpected<'_> {
+    match value {
+        Value::Null => Unexpected::Unit,
+        Value::Bool(value) => Unexpected::Bool(*value),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(value), _) => Unexpected::Unsigned(value),
+            (None, Some(value)) => Unexpected::Signed(value),
+            (None, None) => Unexpected::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => Unexpected::Str(text),
+        Value::Array(_) => Unexpected::Seq,
+        Value::Object(_) => Unexpected::Map,
+    }
+}
+
+fn only_entry(map: &Map<String, Value>) -> Option<(&String, &Value)> {
+    map.iter().next().filter(|_| map.len() == 1)
+}
+
+/// The items of a list.
+struct Items<'de> {
+    items: &'de [Value],
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for &mut Items<'de> {
+    type Error = DecodeError;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        let index = self.next;
+        self.next += 1;
+        seed.deserialize(Source(item)).map(Some).map_err(|error| error.inside(PathPart::Index(index)))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.items.len().checked_sub(self.next)
+    }
+}
+
+/// The entries of an object.
+struct Fields<'de> {
+    entries: Entries<'de>,
+    /// The entry whose key was read last.
+    value: Option<(&'de str, &'de Value)>,
+}
+
+impl<'de> MapAccess<'de> for Fields<'de> {
+    type Error = DecodeError;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        self.value = Some((key, value));
+        // The path of an unknown field has its name.
+        let read = seed.deserialize(key.as_str().into_deserializer());
+        read.map(Some).map_err(|error: DecodeError| error.inside(PathPart::Key(key.clone())))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+        let (key, value) = self.value.take().ok_or_else(|| DecodeError::custom("a value was read before its key"))?;
+        seed.deserialize(Source(value)).map_err(|error| error.inside(PathPart::Key(key.to_owned())))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.entries.len())
+    }
+}
+
+/// A variant of an enum: its name, or an object of its name and its content.
+struct Variant<'de> {
+    name: &'de str,
+    content: Option<&'de Value>,
+}
+
+impl<'de> EnumAccess<'de> for Variant<'de> {
+    type Error = DecodeError;
+    type Variant = Content<'de>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content<'de>), DecodeError> {
+        Ok((seed.deserialize(self.name.into_deserializer())?, Content(self.content)))
+    }
+}
+
+/// The content of a variant.
+struct Content<'de>(Option<&'de Value>);
+
+impl<'de> Content<'de> {
+    fn required(self) -> Result<Source<'de>, DecodeError> {
+        self.0.map(Source).ok_or_else(|| DecodeError::invalid_type(Unexpected::UnitVariant, &"a variant with content"))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Content<'de> {
+    type Error = DecodeError;
+
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        match self.0 {
+            None | Some(Value::Null) => Ok(()),
+            Some(_) => Err(DecodeError::custom("expected a variant without content")),
+        }
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, DecodeError> {
+        seed.deserialize(self.required()?)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.required()?.deserialize_any(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, DecodeError> {
+        self.required()?.deserialize_any(visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[allow(dead_code, reason = "only whether it is read counts")]
+    struct Outer {
+        name: String,
+        #[serde(default)]
+        items: Vec<Inner>,
+        #[serde(default)]
+        kind: Option<Shape>,
+        #[serde(default)]
+        pair: Option<(u8, i16)>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only whether it is read counts")]
+    struct Inner {
+        size: u16,
+        ratio: Option<f64>,
+        text: Option<Box<str>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[allow(dead_code, reason = "only whether it is read counts")]
+    enum Shape {
+        Plain,
+        Round(u8),
+        Square { side: u8 },
+    }
+
+    /// Each row is also decoded by serde_json and serde_path_to_error, which must say the same.
+    #[test]
+    fn errors_are_those_of_serde_json_with_their_paths() {
+        let rows = [
+            json!({"name": "a"}),
+            json!({"name": "a", "items": [{"size": 1, "ratio": 0.5, "text": "x"}], "kind": "plain", "pair": [1, -2]}),
+            json!({"name": "a", "kind": {"round": 1}}),
+            json!({"name": "a", "kind": {"square": {"side": 2}}}),
+            json!({"name": "a", "items": [{"size": 1, "ratio": null, "text": null}], "kind": null}),
+            json!({}),
+            json!(null),
+            json!("text"),
+            json!(1.5),
+            json!({"name": null}),
+            json!({"name": 1}),
+            json!({"name": -1}),
+            json!({"name": 1.0}),
+            json!({"name": true}),
+            json!({"name": ["a"]}),
+            json!({"name": {"a": 1}}),
+            json!({"name": "a", "colour": "red"}),
+            json!({"name": "a", "items": {}}),
+            json!({"name": "a", "items": [{"size": 1}, {"size": 65_536}]}),
+            json!({"name": "a", "items": [{"size": -1}]}),
+            json!({"name": "a", "items": [{"size": 1}, {}]}),
+            json!({"name": "a", "items": [{"size": 1}, {"size": 1, "new": 1}]}),
+            json!({"name": "a", "items": [null]}),
+            json!({"name": "a", "kind": "oval"}),
+            json!({"name": "a", "kind": 1.5}),
+            json!({"name": "a", "kind": {"round": 1, "plain": null}}),
+            json!({"name": "a", "kind": {"round": "x"}}),
+            json!({"name": "a", "pair": [1, 40_000]}),
+            json!({"name": "a", "pair": [1]}),
+        ];
+        let mut failed = 0;
+        for row in rows {
+            let expected = serde_path_to_error::deserialize::<_, Outer>(row.clone());
+            match (deserialize_with_path::<Outer>(&row), expected) {
+                (Ok(read), Ok(expected)) => assert_eq!(format!("{read:?}"), format!("{expected:?}"), "{row}"),
+                (Err(error), Err(expected)) => {
+                    failed += 1;
+                    assert_eq!(error.message, expected.inner().to_string(), "{row}");
+                    let is_in_enum =
+                        expected.path().iter().any(|part| matches!(part, serde_path_to_error::Segment::Enum { .. }));
+                    if !is_in_enum {
+                        assert_eq!(error.path.to_string(), expected.path().to_string(), "{row}");
+                    }
+                }
+                (read, expected) => panic!("{row}: {read:?}, {expected:?}"),
+            }
+        }
+        assert_eq!(failed, 24);
+    }
+
+    #[test]
+    fn a_list_with_items_that_are_not_read_is_wrong() {
+        let error = deserialize_with_path::<(u8, u8)>(&json!([1, 2, 3])).unwrap_err();
+        assert!(error.to_string().starts_with("invalid length 3"), "{error}");
+        let error = deserialize_with_path::<Outer>(&json!({"name": "a", "kind": {"plain": 1}})).unwrap_err();
+        assert_eq!(error.to_string(), "kind: expected a variant without content");
+    }
 }

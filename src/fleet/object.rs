@@ -85,9 +85,9 @@ impl Object {
     /// The field that is missing, unknown or of the wrong type.
     pub fn from_json(kind: Kind, body: serde_json::Value) -> Result<Self, Invalid> {
         Ok(match kind {
-            Kind::BareMetalHost => Self::Host(Arc::new(typed(body)?)),
-            Kind::IscsiCdrom => Self::Image(Arc::new(typed(body)?)),
-            Kind::BootConfig => Self::BootConfig(Arc::new(typed(body)?)),
+            Kind::BareMetalHost => Self::Host(Arc::new(typed(&body)?)),
+            Kind::IscsiCdrom => Self::Image(Arc::new(typed(&body)?)),
+            Kind::BootConfig => Self::BootConfig(Arc::new(typed(&body)?)),
         })
     }
 
@@ -130,7 +130,7 @@ impl Object {
 /// Returns the path of the first unknown field.
 fn unknown_field<T: serde::de::DeserializeOwned>(body: &serde_json::Value) -> Option<Vec<String>> {
     let error = deserialize_with_path::<T>(body).err()?;
-    let path = error.path.iter().map(ToString::to_string).collect();
+    let path = error.path.parts().map(ToString::to_string).collect();
     error.message.starts_with("unknown field ").then_some(path)
 }
 
@@ -173,7 +173,7 @@ impl<'a> From<&'a Host> for Kept<'a> {
     }
 }
 
-fn typed<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, Invalid> {
+fn typed<T: serde::de::DeserializeOwned>(body: &serde_json::Value) -> Result<T, Invalid> {
     deserialize_with_path(body).map_err(|DecodeError { path, message }| {
         let path = path.to_string();
         // A missing field is reported with its own path, not with that of its parent.

@@ -5,7 +5,7 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fleet::Kind;
+use crate::fleet::{Kind, deserialize_with_path};
 
 use crate::api::auth::Role;
 use crate::api::objects::status::Status;
@@ -54,7 +54,7 @@ pub async fn answer(review: Review, role: Role, request: Request<Incoming>) -> R
     let (group, kind, status) = match review {
         Review::Subject => ("authentication.k8s.io", "SelfSubjectReview", json!({"userInfo": user(role)})),
         Review::Access => {
-            let asked = serde_path_to_error::deserialize(spec.clone());
+            let asked = deserialize_with_path(&spec);
             let asked = asked.map_err(|error| Status::bad_request(format!("spec.{error}")))?;
             ("authorization.k8s.io", "SelfSubjectAccessReview", access(role, &asked)?)
         }

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
+use crate::fleet::deserialize_with_path;
 use crate::provision::yaml_error;
 
 use crate::api::objects::duplicate_keys::DuplicateKeyDetector;
@@ -61,7 +62,7 @@ pub fn media_type(headers: &HeaderMap) -> &str {
 pub fn parse_or_default<T: DeserializeOwned + Default>(kind: &str, body: &[u8]) -> Result<T, Status> {
     match body {
         [] => Ok(T::default()),
-        body => serde_json::from_value(parse(kind, body)?).map_err(|error| Status::bad_request(error.to_string())),
+        body => deserialize_with_path(&parse(kind, body)?).map_err(|error| Status::bad_request(error.to_string())),
     }
 }
 

@@ -5,7 +5,7 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::fleet::{Key, Kind, Name, Object};
+use crate::fleet::{Key, Kind, Name, Object, deserialize_with_path};
 use crate::store::{Change, now};
 
 use crate::api::cleanup;
@@ -253,8 +253,7 @@ impl DeleteOptions {
         if !value.is_object() {
             return Err(Status::bad_request("DeleteOptions: the body is not an object"));
         }
-        let read = serde_path_to_error::deserialize(value);
-        read.map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))
+        deserialize_with_path(&value).map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))
     }
 
     /// Returns the version that the object must still have when it is deleted; `None` for any.
@@ -290,7 +289,7 @@ impl Patch {
                 decoder.parse("application/json", body).map(Self::Merge)
             }
             "application/json-patch+json" => {
-                let steps = serde_json::from_value(decoder.parse(kind, body)?);
+                let steps = deserialize_with_path(&decoder.parse(kind, body)?);
                 steps.map(Self::Steps).map_err(|error| Status::bad_request(format!("not a JSON patch: {error}")))
             }
             other => Err(Status::unsupported_media(format!(

@@ -5,14 +5,14 @@
 
 use serde_json::Value;
 
-use crate::fleet::{Object, lifecycle};
+use crate::fleet::{Object, deserialize_with_path, lifecycle};
 use crate::store::{self, Observation};
 
 /// Returns the transition for a host restored from a backup, so that a finished install is not repeated, and the
 /// warning for the client. Returns `None` if the body's status says that an install was due.
 pub fn phase_from_backup(object: &Object, body: &Value) -> Option<(store::Change, String)> {
     let Object::Host(host) = object else { return None };
-    let phase = serde_json::from_value(body.pointer("/status/phase")?.clone()).ok()?;
+    let phase = deserialize_with_path(body.pointer("/status/phase")?).ok()?;
     let change = lifecycle::restored(&host.spec.image, host.spec.boot_mode, phase)?;
     let (name, mac) = (&host.metadata.name, host.spec.boot_mac_address);
     let warning = format!("status: ignored; {name} was {phase}, so no install starts: POST .../install starts one");

@@ -22,7 +22,7 @@ pub fn field_error(field: impl Into<String>, message: impl Into<String>) -> Fiel
 /// # Errors
 /// Returns the wrong, missing or unknown field.
 pub fn decode<T: DeserializeOwned>(body: Value) -> Result<T, FieldError> {
-    deserialize_with_path(body).map_err(|error| {
+    deserialize_with_path(&body).map_err(|error| {
         let path = error.path.to_string();
         let message = without_value(&error.message);
         let after = |prefix: &str| message.strip_prefix(prefix)?.split_once('`');
