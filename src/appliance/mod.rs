@@ -230,6 +230,7 @@ impl Appliance {
         services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);
+        memory::release_startup_pages();
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         // 3. Serve.
