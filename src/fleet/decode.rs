@@ -1,17 +1,19 @@
-//! Decoding of JSON values, with the path of the field that is wrong. Pure.
+//! Decoding of JSON, with the path of the field that is wrong. Pure.
 //!
-//! Every type of a request is decoded from this one format, so that its code is in the binary once. The path is put
-//! together on the way back from an error: reading a valid value does not pay for it.
+//! Every type of a request and of the store is decoded from the same tree, so that its code is in the binary once. The
+//! tree borrows its texts, and has no hash tables. The path is put together on the way back from an error: reading a valid
+//! value does not pay for it.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
-use serde_json::map::Iter as Entries;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The reason a value does not deserialize.
 #[derive(Debug)]
@@ -44,7 +46,16 @@ pub enum PathPart {
 /// # Errors
 /// The value does not have the type.
 pub fn deserialize_with_path<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeError> {
-    T::deserialize(Source(value))
+    T::deserialize(TreeSource(&Tree::of(value)))
+}
+
+/// Deserializes a text in JSON; an error has the path of the field.
+///
+/// # Errors
+/// The text is not JSON, or its value does not have the type.
+pub fn deserialize_text<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
+    let tree: Tree<'_> = serde_json::from_str(text).map_err(DecodeError::custom)?;
+    T::deserialize(TreeSource(&tree))
 }
 
 impl FieldPath {
@@ -128,37 +139,139 @@ impl fmt::Display for JsonWord<'_> {
     }
 }
 
+/// A JSON value that borrows its texts. The entries of an object are in order, and may repeat a key.
+enum Tree<'a> {
+    Null,
+    Boolean(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    List(Vec<Tree<'a>>),
+    Object(Vec<(Cow<'a, str>, Tree<'a>)>),
+}
+
+impl<'a> Tree<'a> {
+    fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Boolean(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => Self::Unsigned(value),
+                (None, Some(value)) => Self::Signed(value),
+                (None, None) => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Self::Text(text.into()),
+            Value::Array(items) => Self::List(items.iter().map(Self::of).collect()),
+            Value::Object(map) => Self::Object(map.iter().map(|(key, value)| (key.into(), Self::of(value))).collect()),
+        }
+    }
+
+    /// Returns the value in the words of an error.
+    fn unexpected(&self) -> Unexpected<'_> {
+        match self {
+            Self::Null => Unexpected::Unit,
+            Self::Boolean(value) => Unexpected::Bool(*value),
+            Self::Unsigned(value) => Unexpected::Unsigned(*value),
+            Self::Signed(value) => Unexpected::Signed(*value),
+            Self::Float(value) => Unexpected::Float(*value),
+            Self::Text(text) => Unexpected::Str(text),
+            Self::List(_) => Unexpected::Seq,
+            Self::Object(_) => Unexpected::Map,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree<'de> {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        source.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree<'de>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree<'de>, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Tree<'de>, E> {
+        Ok(Tree::Boolean(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree<'de>, E> {
+        Ok(Tree::Unsigned(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree<'de>, E> {
+        Ok(Tree::Signed(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Tree<'de>, E> {
+        Ok(Tree::Float(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Tree<'de>, E> {
+        Ok(Tree::Text(text.to_owned().into()))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Tree<'de>, E> {
+        Ok(Tree::Text(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree<'de>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Tree::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree<'de>, A::Error> {
+        let mut object = Vec::new();
+        while let Some(key) = entries.next_key()? {
+            let Tree::Text(key) = key else { return Err(A::Error::custom("a key is not a text")) };
+            object.push((key, entries.next_value()?));
+        }
+        Ok(Tree::Object(object))
+    }
+}
+
 /// A value that is decoded.
 #[derive(Clone, Copy)]
-struct Source<'de>(&'de Value);
+struct TreeSource<'de>(&'de Tree<'de>);
 
-impl<'de> Deserializer<'de> for Source<'de> {
+impl<'de> Deserializer<'de> for TreeSource<'de> {
     type Error = DecodeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.0 {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                (Some(value), _) => visitor.visit_u64(value),
-                (None, Some(value)) => visitor.visit_i64(value),
-                (None, None) => visitor.visit_f64(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => visitor.visit_borrowed_str(text),
-            Value::Array(items) => {
-                let mut list = Items { items, next: 0 };
+            Tree::Null => visitor.visit_unit(),
+            Tree::Boolean(value) => visitor.visit_bool(*value),
+            Tree::Unsigned(value) => visitor.visit_u64(*value),
+            Tree::Signed(value) => visitor.visit_i64(*value),
+            Tree::Float(value) => visitor.visit_f64(*value),
+            Tree::Text(text) => visitor.visit_borrowed_str(text),
+            Tree::List(items) => {
+                let mut list = ListItems { items, next: 0 };
                 let value = visitor.visit_seq(&mut list)?;
                 match list.next == items.len() {
                     true => Ok(value),
                     false => Err(DecodeError::invalid_length(items.len(), &"fewer items in the list")),
                 }
             }
-            Value::Object(map) => visitor.visit_map(Fields { entries: map.iter(), value: None }),
+            Tree::Object(entries) => visitor.visit_map(Fields { entries: entries.iter(), value: None }),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if matches!(self.0, Tree::Null) { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
@@ -172,12 +285,12 @@ impl<'de> Deserializer<'de> for Source<'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.0 {
-            Value::String(name) => visitor.visit_enum(Variant { name, content: None }),
-            Value::Object(map) => match only_entry(map) {
-                Some((name, content)) => visitor.visit_enum(Variant { name, content: Some(content) }),
-                None => Err(DecodeError::invalid_value(Unexpected::Map, &"map with a single key")),
+            Tree::Text(name) => visitor.visit_enum(Variant { name, content: None }),
+            Tree::Object(entries) => match &entries[..] {
+                [(name, content)] => visitor.visit_enum(Variant { name, content: Some(content) }),
+                _ => Err(DecodeError::invalid_value(Unexpected::Map, &"map with a single key")),
             },
-            other => Err(DecodeError::invalid_type(unexpected(other), &"string or map")),
+            other => Err(DecodeError::invalid_type(other.unexpected(), &"string or map")),
         }
     }
 
@@ -191,40 +304,20 @@ impl<'de> Deserializer<'de> for Source<'de> {
     }
 }
 
-/// Returns a value in the words of an error.
-fn unexpected(value: &Value) -> Unexpected<'_> {
-    match value {
-        Value::Null => Unexpected::Unit,
-        Value::Bool(value) => Unexpected::Bool(*value),
-        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(value), _) => Unexpected::Unsigned(value),
-            (None, Some(value)) => Unexpected::Signed(value),
-            (None, None) => Unexpected::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => Unexpected::Str(text),
-        Value::Array(_) => Unexpected::Seq,
-        Value::Object(_) => Unexpected::Map,
-    }
-}
-
-fn only_entry(map: &Map<String, Value>) -> Option<(&String, &Value)> {
-    map.iter().next().filter(|_| map.len() == 1)
-}
-
 /// The items of a list.
-struct Items<'de> {
-    items: &'de [Value],
+struct ListItems<'de> {
+    items: &'de [Tree<'de>],
     next: usize,
 }
 
-impl<'de> SeqAccess<'de> for &mut Items<'de> {
+impl<'de> SeqAccess<'de> for &mut ListItems<'de> {
     type Error = DecodeError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
         let Some(item) = self.items.get(self.next) else { return Ok(None) };
         let index = self.next;
         self.next += 1;
-        seed.deserialize(Source(item)).map(Some).map_err(|error| error.inside(PathPart::Index(index)))
+        seed.deserialize(TreeSource(item)).map(Some).map_err(|error| error.inside(PathPart::Index(index)))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -234,9 +327,9 @@ impl<'de> SeqAccess<'de> for &mut Items<'de> {
 
 /// The entries of an object.
 struct Fields<'de> {
-    entries: Entries<'de>,
+    entries: std::slice::Iter<'de, (Cow<'de, str>, Tree<'de>)>,
     /// The entry whose key was read last.
-    value: Option<(&'de str, &'de Value)>,
+    value: Option<(&'de str, &'de Tree<'de>)>,
 }
 
 impl<'de> MapAccess<'de> for Fields<'de> {
@@ -246,13 +339,13 @@ impl<'de> MapAccess<'de> for Fields<'de> {
         let Some((key, value)) = self.entries.next() else { return Ok(None) };
         self.value = Some((key, value));
         // The path of an unknown field has its name.
-        let read = seed.deserialize(key.as_str().into_deserializer());
-        read.map(Some).map_err(|error: DecodeError| error.inside(PathPart::Key(key.clone())))
+        let read = seed.deserialize(KeyText(key));
+        read.map(Some).map_err(|error| error.inside(PathPart::Key(key.to_string())))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
         let (key, value) = self.value.take().ok_or_else(|| DecodeError::custom("a value was read before its key"))?;
-        seed.deserialize(Source(value)).map_err(|error| error.inside(PathPart::Key(key.to_owned())))
+        seed.deserialize(TreeSource(value)).map_err(|error| error.inside(PathPart::Key(key.to_owned())))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -260,10 +353,39 @@ impl<'de> MapAccess<'de> for Fields<'de> {
     }
 }
 
+/// A key of an object, or the name of a variant.
+struct KeyText<'de>(&'de str);
+
+impl<'de> Deserializer<'de> for KeyText<'de> {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        visitor.visit_enum(Variant { name: self.0, content: None })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct seq
+        tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
 /// A variant of an enum: its name, or an object of its name and its content.
 struct Variant<'de> {
     name: &'de str,
-    content: Option<&'de Value>,
+    content: Option<&'de Tree<'de>>,
 }
 
 impl<'de> EnumAccess<'de> for Variant<'de> {
@@ -271,16 +393,18 @@ impl<'de> EnumAccess<'de> for Variant<'de> {
     type Variant = Content<'de>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content<'de>), DecodeError> {
-        Ok((seed.deserialize(self.name.into_deserializer())?, Content(self.content)))
+        Ok((seed.deserialize(KeyText(self.name))?, Content(self.content)))
     }
 }
 
 /// The content of a variant.
-struct Content<'de>(Option<&'de Value>);
+struct Content<'de>(Option<&'de Tree<'de>>);
 
 impl<'de> Content<'de> {
-    fn required(self) -> Result<Source<'de>, DecodeError> {
-        self.0.map(Source).ok_or_else(|| DecodeError::invalid_type(Unexpected::UnitVariant, &"a variant with content"))
+    fn required(self) -> Result<TreeSource<'de>, DecodeError> {
+        self.0
+            .map(TreeSource)
+            .ok_or_else(|| DecodeError::invalid_type(Unexpected::UnitVariant, &"a variant with content"))
     }
 }
 
@@ -289,7 +413,7 @@ impl<'de> VariantAccess<'de> for Content<'de> {
 
     fn unit_variant(self) -> Result<(), DecodeError> {
         match self.0 {
-            None | Some(Value::Null) => Ok(()),
+            None | Some(Tree::Null) => Ok(()),
             Some(_) => Err(DecodeError::custom("expected a variant without content")),
         }
     }
@@ -322,7 +446,7 @@ mod tests {
         #[serde(default)]
         items: Vec<Inner>,
         #[serde(default)]
-        kind: Option<Shape>,
+        kind: Option<Form>,
         #[serde(default)]
         pair: Option<(u8, i16)>,
     }
@@ -339,7 +463,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "camelCase")]
     #[allow(dead_code, reason = "only whether it is read counts")]
-    enum Shape {
+    enum Form {
         Plain,
         Round(u8),
         Square { side: u8 },
@@ -382,7 +506,9 @@ mod tests {
         let mut failed = 0;
         for row in rows {
             let expected = serde_path_to_error::deserialize::<_, Outer>(row.clone());
-            match (deserialize_with_path::<Outer>(&row), expected) {
+            let (read, text) = (deserialize_with_path::<Outer>(&row), deserialize_text::<Outer>(&row.to_string()));
+            assert_eq!(format!("{text:?}"), format!("{read:?}"), "{row}");
+            match (read, expected) {
                 (Ok(read), Ok(expected)) => assert_eq!(format!("{read:?}"), format!("{expected:?}"), "{row}"),
                 (Err(error), Err(expected)) => {
                     failed += 1;
@@ -405,5 +531,9 @@ mod tests {
         assert!(error.to_string().starts_with("invalid length 3"), "{error}");
         let error = deserialize_with_path::<Outer>(&json!({"name": "a", "kind": {"plain": 1}})).unwrap_err();
         assert_eq!(error.to_string(), "kind: expected a variant without content");
+        let error = deserialize_text::<Outer>("{\"name\": \"a\", \"name\": \"b\"}").unwrap_err();
+        assert_eq!(error.to_string(), "duplicate field `name`");
+        let error = deserialize_text::<Outer>("{\"name\": ").unwrap_err();
+        assert!(error.to_string().starts_with("EOF while parsing a value at line 1"), "{error}");
     }
 }

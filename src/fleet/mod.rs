@@ -46,7 +46,7 @@ pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use boot_device::{BootDevice, BootDeviceRecord, FirmwareMode};
 pub use boot_risk::BootRisk;
 pub use chap::Chap;
-pub use decode::{DecodeError, FieldPath, PathPart, deserialize_with_path};
+pub use decode::{DecodeError, FieldPath, PathPart, deserialize_text, deserialize_with_path};
 pub use first_seen::{EntryPoint, FirstSeen, FirstSeenLimits};
 pub use host::{Bmc, BootMode, BootTarget, Host, HostSpec, HostStatus, Install, LocalDisk, Phase};
 pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal, is_sha256};

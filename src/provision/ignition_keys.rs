@@ -263,9 +263,9 @@ pub struct WrongValue {
 /// # Errors
 /// Returns the first wrong value, or the first object without a required key.
 pub fn check(text: &str) -> Result<Vec<String>, WrongValue> {
-    let mut walk = Walk::default();
+    let mut walk = KeyWalk::default();
     let mut source = serde_json::Deserializer::from_str(text);
-    let read = Value { shape: &CONFIG, is_optional: false, walk: &mut walk }.deserialize(&mut source);
+    let read = CheckedValue { shape: &CONFIG, is_optional: false, walk: &mut walk }.deserialize(&mut source);
     match read {
         Ok(()) => Ok(walk.unused),
         Err(error) => Err(WrongValue { pointer: walk.pointer(), message: error.to_string() }),
@@ -274,27 +274,27 @@ pub fn check(text: &str) -> Result<Vec<String>, WrongValue> {
 
 /// The state of a check: where it is, and what it found.
 #[derive(Debug, Default)]
-struct Walk {
+struct KeyWalk {
     /// Keys and indexes from the whole config to the value. Those of a wrong value stay.
     path: Vec<Cow<'static, str>>,
     unused: Vec<String>,
 }
 
-impl Walk {
+impl KeyWalk {
     fn pointer(&self) -> String {
         self.path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
     }
 }
 
 /// A value that is about to be read.
-struct Value<'a> {
+struct CheckedValue<'a> {
     shape: &'static Shape,
     /// Whether null stands for an absent value.
     is_optional: bool,
-    walk: &'a mut Walk,
+    walk: &'a mut KeyWalk,
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
+impl<'de> DeserializeSeed<'de> for CheckedValue<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
@@ -302,7 +302,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_> {
+impl<'de> Visitor<'de> for CheckedValue<'_> {
     type Value = ();
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -343,7 +343,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         let List(shape) = self.shape else { return Err(A::Error::invalid_type(Unexpected::Seq, &self)) };
         for index in 0_usize.. {
             self.walk.path.push(index.to_string().into());
-            let item = Value { shape, is_optional: false, walk: &mut *self.walk };
+            let item = CheckedValue { shape, is_optional: false, walk: &mut *self.walk };
             let found = items.next_element_seed(item)?;
             self.walk.path.pop();
             if found.is_none() {
@@ -369,7 +369,7 @@ impl<'de> Visitor<'de> for Value<'_> {
             found.push(name);
             self.walk.path.push((*name).into());
             let is_optional = !keys.required.contains(name);
-            entries.next_value_seed(Value { shape, is_optional, walk: &mut *self.walk })?;
+            entries.next_value_seed(CheckedValue { shape, is_optional, walk: &mut *self.walk })?;
             self.walk.path.pop();
         }
         match keys.required.iter().find(|name| !found.contains(name)) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::event::{Entry, Notification};
-use crate::fleet::{BadName, Key, Kind, Lease, LeaseState, Mac, Name, Object};
+use crate::fleet::{BadName, Key, Kind, Lease, LeaseState, Mac, Name, Object, deserialize_text};
 
 use super::history::{ChangeKind, ChangeRecord};
 use super::outbox::{self, Outbox, OutboxReader};
@@ -483,16 +483,16 @@ fn row_name(kind: &str, namespace: &str, name: &str) -> String {
 fn object(kind: &str, body: &str) -> Result<Object, String> {
     let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or("unknown kind")?;
     let read = match kind {
-        Kind::BareMetalHost => serde_json::from_str(body).map(|host| Object::Host(std::sync::Arc::new(host))),
-        Kind::IscsiCdrom => serde_json::from_str(body).map(|image| Object::Image(std::sync::Arc::new(image))),
-        Kind::BootConfig => serde_json::from_str(body).map(|config| Object::BootConfig(std::sync::Arc::new(config))),
+        Kind::BareMetalHost => deserialize_text(body).map(|host| Object::Host(std::sync::Arc::new(host))),
+        Kind::IscsiCdrom => deserialize_text(body).map(|image| Object::Image(std::sync::Arc::new(image))),
+        Kind::BootConfig => deserialize_text(body).map(|config| Object::BootConfig(std::sync::Arc::new(config))),
     };
     read.map_err(|error| error.to_string())
 }
 
 /// Decodes a timeline entry. Returns `None` for one that another version wrote: it must not hide the others.
 fn decode(body: &str) -> Option<Entry> {
-    serde_json::from_str(body).inspect_err(|error| tracing::debug!(%error, "timeline entry skipped")).ok()
+    deserialize_text(body).inspect_err(|error| tracing::debug!(%error, "timeline entry skipped")).ok()
 }
 
 /// A read-only connection for the timeline, independent of the writer.

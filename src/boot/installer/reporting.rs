@@ -1,6 +1,6 @@
 //! The settings that have cloud-init and Subiquity report their progress.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Name of our reporter among those of cloud-init and Subiquity.
 const REPORTER: &str = "bootlatch";
@@ -23,7 +23,7 @@ pub fn vendor_data(url: &str, user_data: &str) -> String {
 
 /// Returns whether user-data is a cloud-config with a section for Subiquity.
 fn has_autoinstall(user_data: &str) -> bool {
-    let parsed = serde_saphyr::from_str::<Map<String, Value>>(user_data);
+    let parsed = serde_saphyr::from_str::<Value>(user_data);
     user_data.trim_start().starts_with("#cloud-config")
         && parsed.is_ok_and(|config| config.get("autoinstall").is_some_and(Value::is_object))
 }
