@@ -19,7 +19,7 @@ pub fn limit_arenas() {
     }
 }
 
-/// Gives back what only the start needed: free memory of the allocator, and the pages of the program and its libraries
+/// Releases what only the start needed: free memory of the allocator, and the pages of the program and its libraries
 /// that are read only. The kernel maps 16 pages around each that is touched, so most of the program is mapped then.
 ///
 /// This lowers the resident size of an idle server by more than half. The allocator's memory is free for other programs
