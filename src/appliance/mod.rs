@@ -70,7 +70,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     // A broken file does not name the format of the log.
     let format = config.as_ref().map_or_else(|_| flags.log_format.unwrap_or_default(), |config| config.log_format);
     let is_text = log::start(format);
-    let ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, flags.start_empty));
+    let ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, flags));
     match ended {
         Err(error) if !is_text => {
             tracing::error!(error = format!("{error:#}"), "the server ended");
@@ -81,7 +81,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
 }
 
 /// Runs the appliance with a configuration.
-fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
+fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
     // 1. The allocator, and the mode of new files. The state holds secrets: no access for others.
     memory::limit_arenas();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
@@ -114,7 +114,7 @@ fn serve(config: Config, start_empty: bool) -> anyhow::Result<()> {
         state_dir::create_directory(&config.files_dir, "files_dir")?;
     }
     // 5. The state and the services, until a signal.
-    let options = OpenOptions { seal, start_empty, outbox_readers: outbox_readers(&webhooks) };
+    let options = OpenOptions { seal, start_empty: flags.start_empty, outbox_readers: outbox_readers(&webhooks) };
     let opened = Store::open(&config.state_dir, config.install.clone(), options);
     let (store, writer) = opened.map_err(|error| StartRefused(error.to_string()))?;
     let last = store.clone();
@@ -311,7 +311,7 @@ fn outbox_readers(webhooks: &[Webhook]) -> Vec<OutboxReader> {
 /// Spawns the deliveries to each webhook.
 fn spawn_webhooks(services: &mut Services, webhooks: Vec<Webhook>, gate: &Arc<Gate>, stopped: &watch::Receiver<bool>) {
     for webhook in webhooks {
-        let (store, source, until) = (gate.store.clone(), gate.site.url(), stopped.clone());
+        let (store, source, until) = (gate.store.clone(), gate.site().url(), stopped.clone());
         services.spawn(async move {
             deliveries::serve(webhook, store, source, until).await;
             Ok(())

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::boot::diagnosis::{Progress, Step};
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
-use crate::fleet::{Bmc, Host, Mac, Object, Power, Reset};
+use crate::fleet::{Bmc, BootDevice, BootDeviceRecord, Host, Mac, Object, Power, Reset};
 use crate::gate::Gate;
 use crate::store::{Change, ChangeKind, Store, now};
 
@@ -33,7 +33,7 @@ type Answered = (Mac, Bmc, BmcAnswer);
 /// Polls the BMCs of all hosts and carries out power transitions, until stopped.
 pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
     let store = gate.store.clone();
-    let policy = BmcPolicy { pins_certificates: gate.site.pins_bmc_certificates };
+    let policy = BmcPolicy { pins_certificates: gate.site().pins_bmc_certificates };
     let mut poller = PowerPoller::default();
     let mut version = follow_all(&store, &mut poller);
     let mut requests: JoinSet<Answered> = JoinSet::new();
@@ -84,6 +84,10 @@ async fn send(client: &mut BmcClient, task: PowerTask) -> Result<Option<Power>, 
 fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
     let was_off = gate.store.load().host_by_mac(mac).is_some_and(|host| host.status.power == Some(Power::Off));
     let is_repeated = report.transition.as_ref().is_some_and(|transition| transition.tries > 1);
+    let is_network = |set: &BootDeviceRecord| set.device == BootDevice::Network && set.error.is_empty();
+    if report.boot_device.as_deref().is_some_and(is_network) {
+        gate.trace(mac, Step::NetworkBootSet);
+    }
     for event in &report.events {
         match event {
             // A further try, because nothing happened, begins no other boot.

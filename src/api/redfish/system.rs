@@ -21,7 +21,7 @@ use crate::api::state::Shared;
 
 /// Returns the client of a host's BMC; `None` for a host without one.
 pub fn bmc_client(shared: &Shared, host: &Host) -> Option<BmcClient> {
-    let policy = BmcPolicy { pins_certificates: shared.gate.site.pins_bmc_certificates };
+    let policy = BmcPolicy { pins_certificates: shared.gate.site().pins_bmc_certificates };
     BmcClient::of(host, policy, now())
 }
 
