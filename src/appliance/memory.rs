@@ -2,10 +2,23 @@
 #![allow(unsafe_code)]
 
 use std::ptr;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// Number of glibc's arenas. By default each thread may get one, and memory that was freed in one does not serve another.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAX_ARENAS: i32 = 2;
+
+/// Time between two looks at whether the server is idle.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum CPU time that an idle server uses between two looks.
+const IDLE_CPU_TIME: Duration = Duration::from_millis(5);
+/// CPU time of other work after which the next idle moment releases memory: a hundred times what it then costs to map the
+/// program's pages again.
+const WORK_CPU_TIME: Duration = Duration::from_millis(50);
 
 /// Limits the arenas of the C library's allocator, where it has any. Call it before other threads exist.
 pub fn limit_arenas() {
@@ -19,14 +32,39 @@ pub fn limit_arenas() {
     }
 }
 
-/// Releases what only the start needed: free memory of the allocator, and the pages of the program and its libraries
-/// that are read only. The kernel maps 16 pages around each that is touched, so most of the program is mapped then.
+/// Releases memory when the server has become idle: after the start, and after each further `WORK_CPU_TIME` of work.
+pub async fn release_when_idle(mut stopped: watch::Receiver<bool>) {
+    let mut ticks = interval(IDLE_CHECK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut released, mut last) = (Duration::ZERO, cpu_time());
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        let now = cpu_time();
+        let is_idle = now.saturating_sub(last) <= IDLE_CPU_TIME;
+        last = now;
+        if is_idle && now.saturating_sub(released) >= WORK_CPU_TIME {
+            release();
+            released = cpu_time();
+        }
+    }
+}
+
+/// Returns the CPU time of the process; zero if the kernel does not tell it, with which nothing is released.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Releases free memory of the allocator, and the pages of the program and its libraries that are read only. The kernel
+/// maps 16 pages around each that is touched, so most of the program is mapped after the start.
 ///
-/// This lowers the resident size of an idle server by more than half. The allocator's memory is free for other programs
-/// afterwards. The pages of the program stay in the page cache, where they were before: the kernel could take them at any
-/// time, and still can. A page that is used again is mapped again, by a fault of about a microsecond that reads no
-/// disk unless the kernel took the page meanwhile.
-pub fn release_startup_pages() {
+/// This halves the resident size of an idle server. The allocator's memory is free for other programs afterwards. The
+/// pages of the program stay in the page cache, where they were before: the kernel could take them at any time, and still
+/// can. A page that is used again is mapped again, by a fault of about a microsecond that reads no disk unless the kernel
+/// took the page meanwhile.
+fn release() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // SAFETY: malloc_trim takes a number, and may be called from any thread.
@@ -98,7 +136,7 @@ mod tests {
     fn the_program_runs_on_after_its_pages_were_released() {
         static CONSTANTS: &[u64] = &[1, 2, 3, 5, 8];
         let before: u64 = CONSTANTS.iter().sum();
-        release_startup_pages();
+        release();
         assert_eq!(CONSTANTS.iter().sum::<u64>(), before);
     }
 }

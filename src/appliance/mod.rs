@@ -230,7 +230,6 @@ impl Appliance {
         services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);
-        memory::release_startup_pages();
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         // 3. Serve.
@@ -369,6 +368,11 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     let (looked_at, until) = (gate.clone(), stopped.clone());
     services.spawn(async move {
         stalls::watch(looked_at, until).await;
+        Ok(())
+    });
+    let until = stopped.clone();
+    services.spawn(async move {
+        memory::release_when_idle(until).await;
         Ok(())
     });
     let gate = gate.clone();
