@@ -18,7 +18,7 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const IDLE_CPU_TIME: Duration = Duration::from_millis(5);
 /// CPU time of other work after which the next idle moment releases memory: a hundred times what it then costs to map the
 /// program's pages again.
-const WORK_CPU_TIME: Duration = Duration::from_millis(50);
+const WORK_CPU_TIME: Duration = Duration::from_millis(20);
 
 /// Limits the arenas of the C library's allocator, where it has any. Call it before other threads exist.
 pub fn limit_arenas() {
@@ -36,7 +36,8 @@ pub fn limit_arenas() {
 pub async fn release_when_idle(mut stopped: watch::Receiver<bool>) {
     let mut ticks = interval(IDLE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut released, mut last) = (Duration::ZERO, cpu_time());
+    let mut released: Option<Duration> = None;
+    let mut last = Duration::ZERO;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -45,14 +46,14 @@ pub async fn release_when_idle(mut stopped: watch::Receiver<bool>) {
         let now = cpu_time();
         let is_idle = now.saturating_sub(last) <= IDLE_CPU_TIME;
         last = now;
-        if is_idle && now.saturating_sub(released) >= WORK_CPU_TIME {
+        if is_idle && released.is_none_or(|at| now.saturating_sub(at) >= WORK_CPU_TIME) {
             release();
-            released = cpu_time();
+            released = Some(cpu_time());
         }
     }
 }
 
-/// Returns the CPU time of the process; zero if the kernel does not tell it, with which nothing is released.
+/// Returns the CPU time of the process; zero if the kernel does not tell it, with which memory is released once.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
