@@ -1,6 +1,7 @@
 //! Follows the body of a reply until the client has acknowledged its last byte, or the connection ends.
 #![allow(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub struct Delivery {
     report: Report,
     /// Bytes that the client has, as far as it is known.
     sent: u64,
+    /// The number of bytes in the last report.
+    reported: u64,
     changed_at: Instant,
     reported_at: Instant,
     is_over: bool,
@@ -51,19 +54,22 @@ impl Delivery {
     /// Follows a body that is about to be sent. `report` gets its progress each second at most, and its end once.
     pub fn new(report: impl Fn(DeliveryState, u64) + Send + Sync + 'static) -> Self {
         let now = Instant::now();
-        Self { report: Box::new(report), sent: 0, changed_at: now, reported_at: now, is_over: false }
+        Self { report: Box::new(report), sent: 0, reported: 0, changed_at: now, reported_at: now, is_over: false }
     }
 
     /// Records how many bytes the client has.
     pub fn advance(&mut self, sent: u64) {
-        if sent <= self.sent {
+        let sent = sent.max(self.sent);
+        if sent == self.reported {
             return;
         }
         let now = Instant::now();
-        (self.sent, self.changed_at) = (sent, now);
+        if sent > self.sent {
+            (self.sent, self.changed_at) = (sent, now);
+        }
         if now.duration_since(self.reported_at) >= REPORT_INTERVAL {
-            self.reported_at = now;
-            (self.report)(DeliveryState::UnderWay, self.sent);
+            (self.reported, self.reported_at) = (sent, now);
+            (self.report)(DeliveryState::UnderWay, sent);
         }
     }
 
@@ -105,6 +111,19 @@ impl FollowedBody {
         if let Some((delivery, written)) = &mut self.0 {
             *written += count;
             delivery.advance(written.saturating_sub(unacknowledged(stream)));
+        }
+    }
+
+    /// Waits until the connection takes more bytes, and follows meanwhile what the client acknowledges.
+    ///
+    /// # Errors
+    /// The connection's error.
+    pub async fn writable(&mut self, stream: &TcpStream) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                ready = stream.writable() => return ready,
+                () = tokio::time::sleep(REPORT_INTERVAL), if self.is_pending() => self.add(stream, 0),
+            }
         }
     }
 

@@ -7,13 +7,14 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Method, Request, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::http::delivery::FollowedBody;
 use crate::http::handler::Handler;
@@ -78,34 +79,21 @@ pub async fn serve<H: Handler>(
         let (request, length, is_last) = match parse_head(&input, H::is_fast) {
             RequestHead::Request(request, length, is_last) => (request, length, is_last),
             RequestHead::Unfinished if input.len() < MAX_FAST_HEAD_BYTES => {
-                let (mut reader, writer) = stream.split();
-                let is_pending = output.followed.is_pending();
-                let read = tokio::select! {
-                    biased;
-                    read = reader.read_buf(&mut input) => read,
-                    () = output.followed.settled(writer.as_ref()), if is_pending => continue,
-                    () = stop.as_mut() => return finish(stream, output.followed).await,
-                    () = alarm.as_mut() => {
-                        if idle_since.elapsed() >= HEAD_TIMEOUT {
-                            return finish(stream, output.followed).await;
-                        }
-                        alarm.as_mut().reset(idle_since + HEAD_TIMEOUT);
-                        continue;
-                    }
-                };
-                match read {
-                    Ok(0) | Err(_) => return finish(stream, output.followed).await,
-                    Ok(_) => continue,
+                let timers = (stop.as_mut(), alarm.as_mut(), idle_since);
+                if !read_more(&mut stream, &mut input, &mut output.followed, timers).await {
+                    return finish(stream, output.followed).await;
                 }
+                continue;
             }
             RequestHead::Unfinished | RequestHead::Other => {
                 output.followed.begin(None);
                 return Some(UnansweredConnection { stream, read: input.into() });
             }
         };
+        // Whoever asks for the next file has the one before.
+        output.followed.begin(None);
         let began = Instant::now();
         let Some(reply) = handler.answer_machine(peer, recent, &request).await else {
-            output.followed.begin(None);
             return Some(UnansweredConnection { stream, read: input.into() });
         };
         let head = &input[..length];
@@ -124,6 +112,28 @@ pub async fn serve<H: Handler>(
         }
         idle_since = Instant::now();
         handler.record_duration(idle_since - began);
+    }
+}
+
+/// Reads more of a connection, and follows meanwhile whether its last body arrives. Returns whether the connection goes
+/// on: not once it has ended, the server stops, or nothing came for `HEAD_TIMEOUT`.
+async fn read_more(
+    stream: &mut TcpStream,
+    input: &mut Vec<u8>,
+    followed: &mut FollowedBody,
+    (stop, mut alarm, idle_since): (Pin<&mut impl Future<Output = ()>>, Pin<&mut Sleep>, Instant),
+) -> bool {
+    let (mut reader, writer) = stream.split();
+    let is_pending = followed.is_pending();
+    tokio::select! {
+        biased;
+        read = reader.read_buf(input) => read.is_ok_and(|count| count > 0),
+        () = followed.settled(writer.as_ref()), if is_pending => true,
+        () = stop => false,
+        () = alarm.as_mut() => {
+            alarm.as_mut().reset(idle_since + HEAD_TIMEOUT);
+            idle_since.elapsed() < HEAD_TIMEOUT
+        }
     }
 }
 

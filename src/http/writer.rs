@@ -188,17 +188,17 @@ async fn send_long(stream: &mut TcpStream, range: MediumRange, followed: &mut Fo
         let sent = match in_file {
             Some((image, extent)) => {
                 found = found.max(start + extent.length);
-                send_file(stream, image, extent).await?
+                send_file(stream, image, extent, followed).await?
             }
             None => {
                 let bytes = reply::read(&medium, start, count.min(reply::MAX_CHUNK_BYTES)).await;
                 let bytes = bytes.inspect_err(reply::log_read_error)?;
                 stream.write_all(&bytes).await?;
+                followed.add(stream, bytes.len() as u64);
                 bytes.len() as u64
             }
         };
         (start, count, turn) = (start + sent, count - sent, turn + sent);
-        followed.add(stream, sent);
         if turn >= MAX_BYTES_BEFORE_YIELD && count > 0 {
             turn = 0;
             tokio::task::yield_now().await;
@@ -208,16 +208,22 @@ async fn send_long(stream: &mut TcpStream, range: MediumRange, followed: &mut Fo
 }
 
 /// Sends as much of a file as the socket takes now, and waits for space if bytes are left.
-async fn send_file(stream: &TcpStream, image: &ImageFile, extent: Extent) -> io::Result<u64> {
+async fn send_file(
+    stream: &TcpStream,
+    image: &ImageFile,
+    extent: Extent,
+    followed: &mut FollowedBody,
+) -> io::Result<u64> {
     match stream.try_io(Interest::WRITABLE, || image.send(stream, extent)) {
         Ok(sent) => {
+            followed.add(stream, sent);
             if sent < extent.length {
-                wait_for_room(stream).await?;
+                wait_for_room(stream, followed).await?;
             }
             Ok(sent)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            stream.writable().await?;
+            followed.writable(stream).await?;
             Ok(0)
         }
         Err(error) => Err(error),
@@ -227,7 +233,7 @@ async fn send_file(stream: &TcpStream, image: &ImageFile, extent: Extent) -> io:
 /// Waits until a third of the socket's buffer is free, which is when the kernel reports it writable: filling each page
 /// as it gets free costs a call for each. The `poll` also makes sure that the kernel will report it (after a call that
 /// stopped short for another reason, as at the end of a truncated file, it need not).
-async fn wait_for_room(stream: &TcpStream) -> io::Result<()> {
+async fn wait_for_room(stream: &TcpStream, followed: &mut FollowedBody) -> io::Result<()> {
     let is_writable = || {
         let mut polled = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut polled, PollTimeout::ZERO)? {
@@ -236,7 +242,7 @@ async fn wait_for_room(stream: &TcpStream) -> io::Result<()> {
         }
     };
     match stream.try_io(Interest::WRITABLE, is_writable) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => followed.writable(stream).await,
         other => other,
     }
 }

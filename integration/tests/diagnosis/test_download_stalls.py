@@ -21,8 +21,9 @@ def program_path(machine):
 
 @ROWS.stall("D13", "transfer_aborted", CERTAIN, at=8, facts=[PROGRAM_NAME, AGENT, PART, "HTTP"], firmware=UEFI_HTTP)
 def the_firmware_breaks_off_its_program(machine):
+    path = program_path(machine)
     with machine.downloads(UEFI_HTTP_AGENT) as downloads:
-        downloads.load(program_path(machine), stop_after=100_000)
+        downloads.load(path, stop_after=100_000)
     yield
     machine.read(machine.attach(boot_over_http(machine)), 200)
 
@@ -39,8 +40,9 @@ def the_second_file_of_a_connection_is_broken_off(machine):
 
 @ROWS.stall("D14", "transfer_silent", CERTAIN, at=14, facts=[PROGRAM_NAME, AGENT, PART], firmware=UEFI_HTTP)
 def the_power_is_lost_amid_the_program(machine):
+    path = program_path(machine)
     downloads = machine.downloads(UEFI_HTTP_AGENT)
-    downloads.load(program_path(machine), stop_after=100_000)
+    downloads.load(path, stop_after=100_000)
     machine.switch_off()
     yield
     machine.switch_on()

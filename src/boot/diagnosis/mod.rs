@@ -11,6 +11,7 @@ mod install;
 mod ipxe_error;
 pub mod ledger;
 mod network;
+mod overload;
 mod power;
 mod program;
 mod scene;
@@ -175,7 +176,7 @@ const RULES: &[Rule] = &[
     program::grub_refused,
     program::program_silent,
     program::http_boot_left,
-    network::neighbour_table_full,
+    overload::neighbour_table_full,
     program::tftp_port_unreachable,
     program::tftp_replies_lost,
     program::transfer_ended,

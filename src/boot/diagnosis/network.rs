@@ -27,8 +27,6 @@ pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 const ARP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time in which the interface of the host asks too, after another one of its machine did.
 const SECOND_INTERFACE_TIMEOUT: Duration = Duration::from_secs(8);
-/// Time around a repeated request in which a full neighbour table explains it.
-const TABLE_WINDOW: Duration = Duration::from_secs(10);
 /// Delay of an offer beyond which firmware may not have waited for it.
 const LATE_OFFER: Duration = Duration::from_secs(3);
 
@@ -65,7 +63,7 @@ fn our_offer<'a>(boot: &Boot<'a>) -> Option<(&'a Evidence, bool)> {
 }
 
 /// Returns how often the machine asked, in words: `3 times in 12 s`.
-fn asked(evidence: &Evidence) -> String {
+pub fn asked(evidence: &Evidence) -> String {
     match evidence.count {
         1 => "once".to_owned(),
         count => format!("{count} times in {}", seconds(evidence.last.saturating_sub(evidence.first))),
@@ -332,27 +330,6 @@ fn lost_requests(scene: &Scene<'_>, discover: &Discover<'_>) -> Option<u64> {
     let heard = discover.evidence.first;
     let began = heard.saturating_sub(Duration::from_secs(discover.secs.into()) + Duration::from_secs(1));
     (last >= began && first <= heard + Duration::from_secs(1)).then_some(count)
-}
-
-/// The kernel has no room for the machine's address in its neighbour table, so that no reply leaves.
-pub fn neighbour_table_full(scene: &Scene<'_>) -> Option<Finding> {
-    let boot = scene.boot();
-    let is_waiting = matches!(scene.reached(), Progress::Address | Progress::ProxyRequest | Progress::ProgramRequest);
-    let full_at = scene.segment.neighbour_table_full_at.filter(|at| is_waiting && *at >= boot.begin())?;
-    let repeats = boot.find(|step| matches!(step, Step::ProxyRequest { .. } | Step::FileRequested { .. }))?;
-    let is_near = full_at + TABLE_WINDOW >= repeats.first && full_at <= repeats.last + TABLE_WINDOW;
-    if repeats.count < 2 || !is_near || !scene.has_passed(repeats.first, PROXY_TIMEOUT) {
-        return None;
-    }
-    Finding::new(
-        (DHCP, StallReason::NeighbourTableFull),
-        Certainty::Likely,
-        format!(
-            "It asks again ({}), and our replies do not leave: the kernel's neighbour table is full",
-            asked(repeats)
-        ),
-        "raise net.ipv4.neigh.default.gc_thresh1, gc_thresh2 and gc_thresh3 (sysctl) above the number of machines",
-    )
 }
 
 /// The first requests of the machine did not arrive, and it gave up.

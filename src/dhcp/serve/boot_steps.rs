@@ -1,6 +1,6 @@
 //! Records the steps of boots that DHCP shows, for the diagnosis of boots that do not go on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dhcproto::v4::MessageType;
 
@@ -9,7 +9,6 @@ use crate::boot::{Facts, Stage};
 use crate::dhcp::answer::{Arrival, DhcpPort};
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::serve::interface::InterfaceState;
-use crate::dhcp::serve::received_message::ReceivedMessage;
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::gate::boot_traces::{MessageOrigin, OfferedFile};
@@ -55,16 +54,16 @@ fn step_of(request: &DhcpPacket<'_>, arrival: Arrival, claims: Option<&Facts>) -
 pub fn record_request(
     gate: &Gate,
     interface: &InterfaceState,
-    (request, message): (&DhcpPacket<'_>, &ReceivedMessage<'_>),
+    (request, arrival, at): (&DhcpPacket<'_>, Arrival, Instant),
     claims: Option<&Facts>,
     offer: Option<&OfferedFile<'_>>,
 ) {
-    let Some(step) = step_of(request, message.arrival, claims) else { return };
+    let Some(step) = step_of(request, arrival, claims) else { return };
     if claims.is_none() && !gate.traces.is_known(request.mac) {
         return;
     }
     let uuid = claims.and_then(|claims| claims.uuid);
-    let origin = MessageOrigin { interface: interface.index, uuid, at: Some(message.now()) };
+    let origin = MessageOrigin { interface: interface.index, uuid, at: Some(at) };
     match offer.filter(|_| request.kind == MessageType::Discover) {
         Some(offer) => gate.trace_exchange(request.mac, step, origin, offer),
         None => gate.trace_from(request.mac, step, origin),

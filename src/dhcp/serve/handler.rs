@@ -179,7 +179,8 @@ impl RequestHandler {
         let BootAnswer::Boot(boot) = answer else { return Ok(()) };
         let relay = self.exchanges.relay(&self.gate, interface, request, arrival);
         out.offers.extend(
-            self.offer_event(&facts, &boot.file, message.now()).map(|event| (out.replies.len(), facts.mac, event)),
+            self.offer_event(&facts, &boot.file, records::handled_at(message))
+                .map(|event| (out.replies.len(), facts.mac, event)),
         );
         out.replies.push(answer::reply(request, &boot, arrival, relay));
         Ok(())
@@ -233,7 +234,7 @@ impl RequestHandler {
             BootAnswer::Wait => None,
             BootAnswer::Nothing | BootAnswer::Refused(_) => Some(None),
             BootAnswer::Boot(boot) => {
-                if let Some(event) = self.offer_event(&facts, &boot.file, message.now()) {
+                if let Some(event) = self.offer_event(&facts, &boot.file, records::handled_at(message)) {
                     self.gate.store.record_event(Some(facts.mac), event);
                 }
                 Some(Some(boot))
@@ -350,7 +351,7 @@ impl RequestHandler {
                 why
             }
             (verdict, _) => {
-                let location = self.boot_file_location(facts, message.arrival.port, message.now());
+                let location = self.boot_file_location(facts, message.arrival.port, records::handled_at(message));
                 note_ipxe_boot(&self.gate, facts);
                 // The first UUID that the firmware of a known host claims.
                 if facts.uuid.is_some() && decided.host.is_some_and(|host| host.status.uuid.is_none()) {

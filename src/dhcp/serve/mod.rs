@@ -127,7 +127,7 @@ pub fn spawn(
         // The subnet that is leased on the link may be wider than the network of the interface's address.
         networks.extend(settings.subnets.iter().map(|subnet| subnet.net).filter(|net| net.contains(&address)));
         let state = InterfaceState { index, name, address, networks, mode, site, detector };
-        Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2] })
+        Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2], counted_calls: [0; 2] })
     };
     let interfaces: Vec<ServedInterface> = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
     let segment = |served: &ServedInterface| served.state.segment(served.sockets.hears_other_servers());
@@ -197,7 +197,13 @@ struct ServedInterface {
     sockets: Arc<InterfaceSockets>,
     /// Last value of the kernel's counter of dropped datagrams, per port.
     overflow: [u32; 2],
+    /// Number of calls for which that counter is requested, per port.
+    counted_calls: [u8; 2],
 }
+
+/// Number of calls after a full batch in which the kernel's counter of dropped datagrams is requested: the first of them
+/// empties the buffer, and what the next one receives came after the drop.
+const COUNTED_CALLS: u8 = 2;
 
 impl EventLoop {
     fn run(mut self, stop: &OwnedFd) {
@@ -332,7 +338,8 @@ impl ServedInterface {
         for _ in 0..MAX_ROUNDS {
             // The messages of a batch wait for less than a millisecond: the clock is read once.
             let mut arrived = None;
-            let received = batch.receive(sockets.socket(port).as_fd(), |bytes, from, dropped| {
+            let is_counting = self.counted_calls[port as usize] > 0;
+            let received = batch.receive(sockets.socket(port).as_fd(), is_counting, |bytes, from, dropped| {
                 self.count_overflow(port, dropped, handler);
                 let (interface, arrival) = (self.state.index, Arrival { port, from });
                 let (received, bytes) = (*arrived.get_or_insert_with(Instant::now), bytes.into());
@@ -342,6 +349,8 @@ impl ServedInterface {
             });
             match received {
                 Ok(count) => {
+                    let left = &mut self.counted_calls[port as usize];
+                    *left = if count == MAX_BATCH { COUNTED_CALLS } else { left.saturating_sub(1) };
                     self.dispatch(port, &mut out, handler);
                     if count < MAX_BATCH {
                         return;

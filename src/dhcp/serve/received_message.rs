@@ -27,12 +27,6 @@ pub struct ReceivedMessage<'a> {
 }
 
 impl ReceivedMessage<'_> {
-    /// Returns the time at which the message is handled: of one that has just arrived the time of its arrival, which
-    /// saves reading the clock for each.
-    pub fn now(&self) -> Instant {
-        if self.is_repeated { Instant::now() } else { self.received }
-    }
-
     /// Returns a copy that owns its bytes.
     pub fn to_deferred(&self) -> DeferredMessage {
         ReceivedMessage {

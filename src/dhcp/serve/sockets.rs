@@ -494,38 +494,36 @@ fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
 pub struct ReceiveBatch {
     buffers: Vec<[u8; MAX_DATAGRAM_BYTES]>,
     headers: MultiHeaders<SockaddrIn>,
-    /// Whether the last call filled the batch: then the kernel may have dropped datagrams, and its counter is
-    /// requested.
-    was_full: bool,
 }
 
 impl std::fmt::Debug for ReceiveBatch {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("ReceiveBatch").field("was_full", &self.was_full).finish_non_exhaustive()
+        out.debug_struct("ReceiveBatch").finish_non_exhaustive()
     }
 }
 
 impl ReceiveBatch {
     pub fn new() -> Self {
         let headers = MultiHeaders::preallocate(MAX_BATCH, None);
-        Self { buffers: vec![[0; MAX_DATAGRAM_BYTES]; MAX_BATCH], headers, was_full: false }
+        Self { buffers: vec![[0; MAX_DATAGRAM_BYTES]; MAX_BATCH], headers }
     }
 
     /// Receives the waiting datagrams, up to a batch, and passes each with its source to `each`. Returns their number.
     ///
-    /// The kernel's count of datagrams that it dropped comes with the message that came after them.
+    /// With `is_counting`, the kernel's count of datagrams that it dropped comes with the message that came after them.
     ///
     /// # Errors
     /// `EAGAIN` if no datagram waits.
     pub fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
+        is_counting: bool,
         mut each: impl FnMut(&[u8], SocketAddrV4, Option<u32>),
     ) -> Result<usize, Errno> {
         let mut slices: Vec<_> = self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
         // Allocated for each call: nix keeps the control length that the kernel returned, and a 0 would hide the
         // counter.
-        let mut counting = self.was_full.then(|| MultiHeaders::preallocate(slices.len(), Some(nix::cmsg_space!(u32))));
+        let mut counting = is_counting.then(|| MultiHeaders::preallocate(slices.len(), Some(nix::cmsg_space!(u32))));
         let headers = counting.as_mut().unwrap_or(&mut self.headers);
         let flags = MsgFlags::MSG_DONTWAIT;
         let mut count = 0;
@@ -540,7 +538,6 @@ impl ReceiveBatch {
             each(message.iovs().next().unwrap_or_default(), from, dropped);
             count += 1;
         }
-        self.was_full = count == MAX_BATCH;
         Ok(count)
     }
 }
