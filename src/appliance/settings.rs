@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::api::auth;
 use crate::api::state::Folders;
 use crate::boot::Site;
-use crate::config::{Api, BootFileIn, Config, Dhcp, IscsiAccess, OnOtherServer};
+use crate::config::{Api, BootFileIn, Config, Dhcp, DhcpSocket, IscsiAccess, OnOtherServer};
 use crate::dhcp;
 use crate::http::connection_limits::HttpLimits;
 use crate::images::served_directory::ServedDirectory;
@@ -97,5 +97,10 @@ pub fn dhcp_settings(config: &Config) -> dhcp::serve::DhcpSettings {
         conflict_check: *conflict_check,
         stand_down: *on_other_server == OnOtherServer::StandDown,
         check_interval: *other_server_check_interval,
+        socket: match config.dhcp.socket {
+            DhcpSocket::Auto => dhcp::serve::SocketChoice::Auto,
+            DhcpSocket::Udp => dhcp::serve::SocketChoice::Udp,
+            DhcpSocket::Packet => dhcp::serve::SocketChoice::Packet,
+        },
     }
 }

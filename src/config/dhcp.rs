@@ -60,6 +60,20 @@ pub struct Dhcp {
     pub other_server_check_interval: Duration,
     /// Whether to answer the IPv6 router solicitation of a booting iPXE, so that it does not wait for a router.
     pub shorten_router_wait: bool,
+    /// How the DHCP ports are read in proxy mode.
+    pub socket: DhcpSocket,
+}
+
+/// How the DHCP ports are read in proxy mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DhcpSocket {
+    /// By a UDP socket, or by a packet socket if another program has the port.
+    Auto,
+    /// By a UDP socket, which has the port to itself.
+    Udp,
+    /// By a packet socket, which leaves the port to another program.
+    Packet,
 }
 
 /// The DHCP role of this server on an interface.
@@ -113,6 +127,7 @@ pub(super) struct RawDhcp {
     pub port: Option<u16>,
     pub proxy_port: Option<u16>,
     pub shorten_router_wait: Option<bool>,
+    pub socket: Option<DhcpSocket>,
     pub relays: Vec<Spanned<String>>,
     pub authoritative: Option<bool>,
     pub conflict_check: Option<bool>,
@@ -267,6 +282,7 @@ impl Validator<'_> {
             on_other_server: raw.on_other_server.unwrap_or(OnOtherServer::Warn),
             other_server_check_interval: interval.unwrap_or(Duration::from_secs(300)),
             shorten_router_wait: raw.shorten_router_wait.unwrap_or(true),
+            socket: raw.socket.unwrap_or(DhcpSocket::Auto),
         })
     }
 

@@ -26,7 +26,7 @@ use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{HostMatch, Name, Volume};
 
 pub use access::{Api, TlsFiles};
-pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, OnOtherServer};
+pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, DhcpSocket, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use file_keys::FileKeys;
 pub use iscsi::{Iscsi, IscsiAccess};

@@ -159,6 +159,23 @@ pub fn udp_payload(frame: &[u8], port: u16) -> Option<&[u8]> {
     ([*high, *low] == port.to_be_bytes()).then(|| datagram.get(UDP..length)).flatten()
 }
 
+/// Returns source, destination address and payload of a UDP datagram, from the IP packet that carries it.
+pub fn udp_datagram(packet: &[u8]) -> Option<(SocketAddrV4, Ipv4Addr, &[u8])> {
+    let ip = Ipv4Packet::new(packet).filter(|ip| ip.get_next_level_protocol() == IpNextHeaderProtocols::Udp)?;
+    let datagram = packet.get(usize::from(ip.get_header_length()) * 4..)?;
+    let [source_high, source_low, _, _, length @ .., _, _] = datagram.first_chunk::<UDP>()?;
+    let from = SocketAddrV4::new(ip.get_source(), u16::from_be_bytes([*source_high, *source_low]));
+    let payload = datagram.get(UDP..usize::from(u16::from_be_bytes(*length)))?;
+    Some((from, ip.get_destination(), payload))
+}
+
+/// Returns the IPv4 and UDP headers of a datagram that the kernel routes; `None` if it exceeds one packet.
+pub fn datagram_header(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<[u8; IP + UDP]> {
+    let nobody = Mac([0; 6]);
+    let head = udp(LinkEndpoint { mac: nobody, address: from }, LinkEndpoint { mac: nobody, address: to }, payload)?;
+    head.last_chunk().copied()
+}
+
 /// Returns an ICMP echo request (RFC 792), without its IP header.
 pub fn echo_request(identifier: u16) -> [u8; 8] {
     let [high, low] = identifier.to_be_bytes();
@@ -179,6 +196,23 @@ pub fn echo_reply(packet: &[u8], identifier: u16) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_datagram_that_the_kernel_routes_is_read_back() {
+        let (from, to) = (SocketAddrV4::new([10, 0, 0, 9].into(), 67), SocketAddrV4::new([10, 1, 0, 2].into(), 68));
+        let head = datagram_header(from, to, b"message").unwrap();
+        let packet = [&head[..], b"message"].concat();
+        assert_eq!(udp_datagram(&packet), Some((from, *to.ip(), &b"message"[..])));
+        // Octets after the datagram, as the padding of a short frame, are not its own.
+        assert_eq!(udp_datagram(&[&packet[..], &[0; 9]].concat()), Some((from, *to.ip(), &b"message"[..])));
+        for length in 0..packet.len() {
+            assert_eq!(udp_datagram(&packet[..length]), None, "{length}");
+        }
+        let mut tcp = packet;
+        tcp[9] = 6;
+        assert_eq!(udp_datagram(&tcp), None);
+        assert_eq!(datagram_header(from, to, &[0; 70_000]), None);
+    }
 
     #[test]
     fn a_probe_claims_no_address() {

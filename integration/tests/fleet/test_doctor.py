@@ -88,13 +88,24 @@ def test_without_root_it_says_what_it_could_not_look_at(bed):
     assert {"ports", "firewall", "receive_buffers", "state_directory"} <= set(missed) and missed["firewall"] == "needs root"
 
 
-@pytest.mark.parametrize(("port", "udp", "name"), [(69, True, "UDP 69"), (67, True, "UDP 67"), (4011, True, "UDP 4011"), (80, False, "TCP 80"), (3260, False, "TCP 3260")])
+@pytest.mark.parametrize(("port", "udp", "name"), [(69, True, "UDP 69"), (80, False, "TCP 80"), (3260, False, "TCP 3260")])
 def test_a_port_that_is_taken(bed, port, udp, name):
     holder = bed.hold(port, udp)
     finding = only(bed.finds(), "port_taken", "error")
     assert finding["subject"].startswith(name) and f"python3 (process {holder.process.pid})" in finding["seen"], finding
     holder.stop()
     assert bed.finds() == (WELL, {})
+
+
+def test_a_dhcp_port_that_is_taken_matters_where_the_server_needs_it(bed):
+    for port in (67, 4011):
+        holder = bed.hold(port)
+        assert bed.finds() == (WELL, {}), "the server reads the port with a packet socket"
+        bed.configure('[dhcp]\nsocket = "udp"\n')
+        finding = only(bed.finds(), "port_taken", "error")
+        assert finding["subject"].startswith(f"UDP {port}") and f"python3 (process {holder.process.pid})" in finding["seen"], finding
+        bed.configure()
+        holder.stop()
 
 
 def test_a_server_that_does_not_listen_where_its_configuration_says(bed):

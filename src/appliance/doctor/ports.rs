@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use crate::config::{Config, DhcpMode};
+use crate::config::{Config, DhcpMode, DhcpSocket};
 use crate::dhcp;
 use crate::doctor::Looked;
 use crate::doctor::checks::ports::{PortHolder, PortState};
@@ -28,6 +28,8 @@ struct WantedPort {
     /// The interface of a UDP port.
     interface: String,
     is_dhcp: bool,
+    /// Whether the server can do without it: it then reads a copy of the packets of the program that has the port.
+    is_shared: bool,
 }
 
 /// Observes the ports. While no server runs each is bound as the server does, and given back.
@@ -36,12 +38,12 @@ pub fn observe(config: &Config, usable: &[UsableInterface], is_running: bool) ->
         return Err(NEEDS_ROOT.to_owned());
     }
     let sockets = Sockets::read();
-    let state = |wanted: WantedPort| PortState {
-        holders: sockets.holders(&wanted),
-        bound: (!is_running).then(|| bind(&wanted, config)),
-        port: wanted.text,
+    let state = |wanted: WantedPort| {
+        let (holders, bound) = (sockets.holders(&wanted), (!is_running).then(|| bind(&wanted, config)));
+        let is_free = matches!(bound, Some(Ok(()))) || holders.is_empty();
+        (is_free || !wanted.is_shared).then_some(PortState { holders, bound, port: wanted.text })
     };
-    Ok(wanted(config, usable).into_iter().map(state).collect())
+    Ok(wanted(config, usable).into_iter().filter_map(state).collect())
 }
 
 /// Returns the ports that the server binds.
@@ -52,9 +54,12 @@ fn wanted(config: &Config, usable: &[UsableInterface]) -> Vec<WantedPort> {
             let protocol = if is_udp { "UDP" } else { "TCP" };
             let at = if address.is_unspecified() { one.name.clone() } else { address.to_string() };
             let text = format!("{protocol} {port} at {at} ({key})");
-            WantedPort { text, is_udp, address, port, interface: one.name.clone(), is_dhcp: address.is_unspecified() }
+            let (interface, is_dhcp) = (one.name.clone(), address.is_unspecified());
+            let is_shared = is_dhcp && one.mode == DhcpMode::Proxy && config.dhcp.socket != DhcpSocket::Udp;
+            WantedPort { text, is_udp, address, port, interface, is_dhcp, is_shared }
         };
-        if one.mode != DhcpMode::Off {
+        let has_port = one.mode == DhcpMode::Server || config.dhcp.socket != DhcpSocket::Packet;
+        if one.mode != DhcpMode::Off && has_port {
             let dhcp = [(config.dhcp.port, "dhcp.port"), (config.dhcp.proxy_port, "dhcp.proxy_port")];
             all.extend(dhcp.map(|(number, key)| port(true, Ipv4Addr::UNSPECIFIED, number, key)));
         }
@@ -65,7 +70,15 @@ fn wanted(config: &Config, usable: &[UsableInterface]) -> Vec<WantedPort> {
     if let Some(SocketAddr::V4(listen)) = config.api.listen {
         let text = format!("TCP {} at {} (api.listen)", listen.port(), listen.ip());
         let (address, port) = (*listen.ip(), listen.port());
-        all.push(WantedPort { text, is_udp: false, address, port, interface: String::new(), is_dhcp: false });
+        all.push(WantedPort {
+            text,
+            is_udp: false,
+            address,
+            port,
+            interface: String::new(),
+            is_dhcp: false,
+            is_shared: false,
+        });
     }
     all
 }

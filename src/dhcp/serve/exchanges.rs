@@ -178,6 +178,7 @@ mod tests {
             conflict_check: false,
             stand_down: true,
             check_interval: Duration::from_secs(60),
+            socket: crate::dhcp::serve::SocketChoice::Auto,
         })
     }
 

@@ -8,11 +8,13 @@ mod host_changes;
 mod interface;
 mod leases_file;
 mod leasing;
+mod port_socket;
 mod queries;
 mod received_message;
 mod recent_offers;
 mod rehearsal;
 mod settings;
+mod socket_io;
 mod sockets;
 
 use std::collections::HashSet;
@@ -42,11 +44,12 @@ use crate::dhcp::serve::host_changes::{DeferredQueue, MAX_DEFERRED_MESSAGES};
 pub use crate::dhcp::serve::interface::InterfaceMode;
 use crate::dhcp::serve::interface::InterfaceState;
 use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
-pub use crate::dhcp::serve::settings::DhcpSettings;
+pub use crate::dhcp::serve::settings::{DhcpSettings, SocketChoice};
 pub use leases_file::export;
 pub use queries::DhcpQueries;
 use queries::Query;
-use sockets::{InterfaceSockets, MAX_BATCH, ReceiveBatch, SocketRole};
+use socket_io::{MAX_BATCH, ReceiveBatch};
+use sockets::{InterfaceSockets, SocketRole};
 pub use sockets::{ServerSearch, receive_buffer, try_port};
 
 /// Time for which the server listens for other boot servers before its first answer. Requests wait in the sockets.
@@ -73,11 +76,13 @@ impl BoundInterface {
     pub fn bind(
         name: &str,
         address: Ipv4Addr,
-        (server, proxy): (u16, u16),
+        ports: (u16, u16),
         mode: InterfaceMode,
         settings: &DhcpSettings,
     ) -> io::Result<Self> {
-        let mut sockets = InterfaceSockets::bind(name, address, server, proxy)?;
+        // Two servers that give addresses on one interface are a mistake, and renewals come by unicast: the port is needed.
+        let choice = if mode == InterfaceMode::Server { SocketChoice::Udp } else { settings.socket };
+        let mut sockets = InterfaceSockets::bind(name, address, ports, choice)?;
         if mode == InterfaceMode::Server {
             sockets.serve_addresses(name, settings.conflict_check)?;
         }
@@ -339,7 +344,7 @@ impl ServedInterface {
             // The messages of a batch wait for less than a millisecond: the clock is read once.
             let mut arrived = None;
             let is_counting = self.counted_calls[port as usize] > 0;
-            let received = batch.receive(sockets.socket(port).as_fd(), is_counting, |bytes, from, dropped| {
+            let received = sockets.socket(port).receive(batch, is_counting, |bytes, from, dropped| {
                 self.count_overflow(port, dropped, handler);
                 let (interface, arrival) = (self.state.index, Arrival { port, from });
                 let (received, bytes) = (*arrived.get_or_insert_with(Instant::now), bytes.into());

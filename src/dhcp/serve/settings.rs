@@ -24,4 +24,17 @@ pub struct DhcpSettings {
     pub stand_down: bool,
     /// Interval of the probes for other boot servers.
     pub check_interval: Duration,
+    /// How the ports are read in proxy mode.
+    pub socket: SocketChoice,
+}
+
+/// How the ports are read in proxy mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketChoice {
+    /// By a UDP socket, or by a packet socket if another program has the port.
+    Auto,
+    /// By a UDP socket.
+    Udp,
+    /// By a packet socket.
+    Packet,
 }

@@ -1,15 +1,11 @@
-//! The sockets of one interface: bound before privileges are dropped, read and written in batches.
+//! The sockets of one interface: bound before privileges are dropped.
 
-use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::libc::{in_addr, in_pktinfo};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, LinkAddr, MsgFlags, MultiHeaders, SockaddrIn, SockaddrLike, recvmmsg,
-    sendmmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{LinkAddr, SockaddrIn, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::dhcp::answer::{BROADCAST_CLIENTS, Destination, DhcpPort, DhcpReply};
@@ -17,16 +13,13 @@ use crate::dhcp::frame::{self, IcmpError, LinkEndpoint};
 use crate::dhcp::rogue_servers::{self, ObservedServer};
 use crate::fleet::Mac;
 
-/// Maximum number of datagrams that one system call receives or sends.
-pub const MAX_BATCH: usize = 64;
-/// Maximum size of a received datagram, in octets: Ethernet's MTU. A longer DHCP message is truncated, and dropped for
-/// it.
-const MAX_DATAGRAM_BYTES: usize = 1500;
-/// Receive buffer, in octets: twice the DISCOVERs of 4,096 hosts after a power cut, at about 1 KiB of kernel memory
-/// each.
-const RECEIVE_BUFFER: usize = 8 << 20;
-/// Send buffer, in octets: the replies to a full receive buffer while the interface is busy.
-const SEND_BUFFER: usize = 4 << 20;
+use super::port_socket::PortSocket;
+use super::settings::SocketChoice;
+use super::socket_io::{
+    MAX_BATCH, MAX_DATAGRAM_BYTES, RECEIVE_BUFFER, SEND_BUFFER, link, open_udp, packets, read, send_all,
+    set_receive_buffer,
+};
+
 const BROADCAST_MAC: Mac = Mac([0xff; 6]);
 /// Hardware type of an InfiniBand interface (ARPHRD_INFINIBAND).
 const INFINIBAND: u16 = 32;
@@ -56,8 +49,8 @@ pub enum SocketRole {
 /// The sockets of one interface.
 #[derive(Debug)]
 pub struct InterfaceSockets {
-    server: UdpSocket,
-    proxy: UdpSocket,
+    server: PortSocket,
+    proxy: PortSocket,
     /// Socket for Ethernet frames; `None` if raw sockets are not allowed.
     link_socket: Option<LinkSocket>,
     /// Probes addresses before they are offered; only in server mode.
@@ -68,6 +61,7 @@ pub struct InterfaceSockets {
     icmp_errors: Option<Socket>,
     address: Ipv4Addr,
     port: u16,
+    proxy_port: u16,
 }
 
 #[derive(Debug)]
@@ -83,13 +77,18 @@ struct LinkSocket {
 }
 
 impl InterfaceSockets {
-    /// Binds the DHCP port and the ProxyDHCP port on an interface, and opens raw sockets if that is allowed.
+    /// Opens the DHCP port and the ProxyDHCP port on an interface, and raw sockets if that is allowed.
     ///
     /// # Errors
     /// A port is in use or forbidden; the error names it.
-    pub fn bind(interface: &str, address: Ipv4Addr, server: u16, proxy: u16) -> io::Result<Self> {
+    pub fn bind(
+        interface: &str,
+        address: Ipv4Addr,
+        (port, proxy_port): (u16, u16),
+        choice: SocketChoice,
+    ) -> io::Result<Self> {
         let bind = |port: u16| {
-            open(interface, port).map_err(|error| {
+            PortSocket::open(interface, port, choice).map_err(|error| {
                 let next = match error.kind() {
                     io::ErrorKind::AddrInUse => IN_USE,
                     _ => "",
@@ -97,14 +96,14 @@ impl InterfaceSockets {
                 io::Error::new(error.kind(), format!("UDP port {port} on {interface} (DHCP): {error}{next}"))
             })
         };
-        let (port, server, proxy) = (server, bind(server)?, bind(proxy)?);
+        let (server, proxy) = (bind(port)?, bind(proxy_port)?);
         let warn = |error: &io::Error| {
             tracing::warn!(interface, %error, "raw socket unavailable: other boot servers are not detected, broadcasts go through the kernel");
         };
         let link_socket = LinkSocket::open(interface).inspect_err(warn).ok();
         let sniffer = link(interface).and_then(|link| sniffer(&link)).ok();
         let icmp_errors = icmp_errors(interface).ok();
-        Ok(Self { server, proxy, link_socket, probes: None, sniffer, icmp_errors, address, port })
+        Ok(Self { server, proxy, link_socket, probes: None, sniffer, icmp_errors, address, port, proxy_port })
     }
 
     /// Opens the raw sockets that server mode needs: for frames to clients without an address, and for probes if
@@ -196,7 +195,7 @@ impl InterfaceSockets {
         claims
     }
 
-    pub fn socket(&self, port: DhcpPort) -> &UdpSocket {
+    pub fn socket(&self, port: DhcpPort) -> &PortSocket {
         match port {
             DhcpPort::Server => &self.server,
             DhcpPort::Proxy => &self.proxy,
@@ -206,8 +205,8 @@ impl InterfaceSockets {
     /// Returns the sockets to poll.
     pub fn watched(&self) -> Vec<(SocketRole, BorrowedFd<'_>)> {
         let mut watched = vec![
-            (SocketRole::Port(DhcpPort::Server), self.server.as_fd()),
-            (SocketRole::Port(DhcpPort::Proxy), self.proxy.as_fd()),
+            (SocketRole::Port(DhcpPort::Server), self.server.receiver()),
+            (SocketRole::Port(DhcpPort::Proxy), self.proxy.receiver()),
         ];
         if let Some(probes) = &self.probes {
             watched.extend([(SocketRole::Arp, probes.arp.as_fd()), (SocketRole::Echo, probes.echo.as_fd())]);
@@ -250,33 +249,41 @@ impl InterfaceSockets {
         port: DhcpPort,
         replies: impl Iterator<Item = (usize, &'a DhcpReply)>,
     ) -> Vec<(usize, Errno)> {
-        let (indexes, datagrams): (Vec<_>, Vec<_>) = replies
-            .map(|(index, reply)| {
-                let to = match reply.to {
-                    Destination::Address(address) => address,
-                    Destination::Broadcast | Destination::LinkLayer { .. } => BROADCAST_CLIENTS,
-                };
-                (index, (Some(SockaddrIn::from(to)), [IoSlice::new(&reply.message)]))
-            })
-            .unzip();
-        if datagrams.is_empty() {
+        let destination = |reply: &DhcpReply| match reply.to {
+            Destination::Address(address) => address,
+            Destination::Broadcast | Destination::LinkLayer { .. } => BROADCAST_CLIENTS,
+        };
+        let replies: Vec<_> = replies.map(|(index, reply)| (index, destination(reply), &reply.message)).collect();
+        if replies.is_empty() {
             return Vec::new();
         }
-        let unsent = send_all(self.socket(port).as_raw_fd(), Some(self.address), datagrams.into_iter());
+        let indexes: Vec<usize> = replies.iter().map(|(index, ..)| *index).collect();
+        let unsent = match self.socket(port) {
+            PortSocket::Udp(socket) => {
+                let datagrams = replies.iter().map(|(_, to, message)| {
+                    let slices = [IoSlice::new(message)];
+                    (Some(SockaddrIn::from(*to)), slices)
+                });
+                send_all(socket.as_raw_fd(), Some(self.address), datagrams)
+            }
+            PortSocket::Packet { sender, .. } => {
+                let number = match port {
+                    DhcpPort::Server => self.port,
+                    DhcpPort::Proxy => self.proxy_port,
+                };
+                let from = SocketAddrV4::new(self.address, number);
+                // A reply that exceeds one packet has no header, and the kernel refuses it.
+                let head = |to, message: &[u8]| frame::datagram_header(from, to, message).unwrap_or_default();
+                let heads: Vec<_> = replies.iter().map(|(_, to, message)| head(*to, message)).collect();
+                let packets = replies.iter().zip(&heads).map(|((_, to, message), head)| {
+                    let slices = [IoSlice::new(head), IoSlice::new(message)];
+                    (Some(SockaddrIn::from(*to)), slices)
+                });
+                send_all(sender.as_raw_fd(), None, packets)
+            }
+        };
         unsent.into_iter().filter_map(|(at, error)| Some((*indexes.get(at)?, error))).collect()
     }
-}
-
-fn open(interface: &str, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_broadcast(true)?;
-    set_receive_buffer(&socket)?;
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
-    let _ = setsockopt(&socket, sockopt::RxqOvfl, &1);
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
-    Ok(socket.into())
 }
 
 /// Returns the servers whose replies to clients a sniffer received.
@@ -337,19 +344,12 @@ pub fn receive_buffer() -> io::Result<(usize, usize)> {
     Ok((RECEIVE_BUFFER, socket.recv_buffer_size()? / 2))
 }
 
-fn set_receive_buffer(socket: &Socket) -> io::Result<()> {
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // The kernel caps the size; with CAP_NET_ADMIN it grants it in full.
-    let _ = setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    Ok(())
-}
-
 /// Binds a DHCP port of an interface, and gives it back.
 ///
 /// # Errors
 /// The port is in use or forbidden.
 pub fn try_port(interface: &str, port: u16) -> io::Result<()> {
-    open(interface, port).map(drop)
+    open_udp(interface, port).map(drop)
 }
 
 impl LinkSocket {
@@ -432,112 +432,7 @@ fn icmp_errors(interface: &str) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn read<'a>(mut socket: &Socket, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
-    let length = socket.read(buffer).ok()?;
-    buffer.get(..length)
-}
-
 /// Returns the hardware type of an interface; `None` where the kernel does not say it.
 fn hardware_type(interface: &str) -> Option<u16> {
     std::fs::read_to_string(format!("/sys/class/net/{interface}/type")).ok()?.trim().parse().ok()
-}
-
-/// Returns the index and MAC address of an Ethernet interface.
-fn link(interface: &str) -> io::Result<LinkAddr> {
-    const ETHERNET: u16 = 1; // ARPHRD_ETHER
-    let mut found = nix::ifaddrs::getifaddrs()?.filter(|found| found.interface_name == interface);
-    let link = found.find_map(|found| found.address?.as_link_addr().copied());
-    link.filter(|link| link.hatype() == ETHERNET).ok_or_else(|| io::ErrorKind::Unsupported.into())
-}
-
-/// Opens a packet socket for an EtherType (packet(7)).
-fn packets(link: &LinkAddr, ethertype: u16) -> io::Result<Socket> {
-    let protocol = Protocol::from(i32::from(ethertype.to_be()));
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
-    nix::sys::socket::bind(socket.as_raw_fd(), link)?;
-    Ok(socket)
-}
-
-/// Sends all messages in as few calls as possible. A message that the kernel refuses is skipped, and returned by its
-/// index.
-///
-/// `from` is the source address of datagrams: of several addresses of the interface the kernel would use the first, and
-/// firmware drops a reply from a server that it did not ask.
-fn send_all<'a, S: SockaddrLike + Copy, const N: usize>(
-    socket: RawFd,
-    from: Option<Ipv4Addr>,
-    messages: impl Iterator<Item = (Option<S>, [IoSlice<'a>; N])>,
-) -> Vec<(usize, Errno)> {
-    let (addresses, slices): (Vec<_>, Vec<_>) = messages.unzip();
-    let from = from.map(|address| in_addr { s_addr: u32::from_ne_bytes(address.octets()) });
-    let from = from.map(|address| in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: address });
-    let source: Vec<_> = from.iter().map(ControlMessage::Ipv4PacketInfo).collect();
-    let (mut sent, mut unsent) = (0, Vec::new());
-    while sent < slices.len() {
-        let (addresses, slices) = (&addresses[sent..], &slices[sent..]);
-        let room = source.as_slice().first().map(|_| nix::cmsg_space!(in_pktinfo));
-        let mut headers = MultiHeaders::<S>::preallocate(slices.len(), room);
-        match sendmmsg(socket, &mut headers, slices, addresses, &source, MsgFlags::empty()) {
-            Ok(results) => sent += results.count().max(1),
-            Err(Errno::EINTR) => {}
-            Err(error) => {
-                tracing::debug!(%error, left = slices.len(), "failed to send a DHCP reply");
-                unsent.push((sent, error));
-                sent += 1;
-            }
-        }
-    }
-    unsent
-}
-
-/// The buffers of one receive call.
-pub struct ReceiveBatch {
-    buffers: Vec<[u8; MAX_DATAGRAM_BYTES]>,
-    headers: MultiHeaders<SockaddrIn>,
-}
-
-impl std::fmt::Debug for ReceiveBatch {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("ReceiveBatch").finish_non_exhaustive()
-    }
-}
-
-impl ReceiveBatch {
-    pub fn new() -> Self {
-        let headers = MultiHeaders::preallocate(MAX_BATCH, None);
-        Self { buffers: vec![[0; MAX_DATAGRAM_BYTES]; MAX_BATCH], headers }
-    }
-
-    /// Receives the waiting datagrams, up to a batch, and passes each with its source to `each`. Returns their number.
-    ///
-    /// With `is_counting`, the kernel's count of datagrams that it dropped comes with the message that came after them.
-    ///
-    /// # Errors
-    /// `EAGAIN` if no datagram waits.
-    pub fn receive(
-        &mut self,
-        socket: BorrowedFd<'_>,
-        is_counting: bool,
-        mut each: impl FnMut(&[u8], SocketAddrV4, Option<u32>),
-    ) -> Result<usize, Errno> {
-        let mut slices: Vec<_> = self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        // Allocated for each call: nix keeps the control length that the kernel returned, and a 0 would hide the
-        // counter.
-        let mut counting = is_counting.then(|| MultiHeaders::preallocate(slices.len(), Some(nix::cmsg_space!(u32))));
-        let headers = counting.as_mut().unwrap_or(&mut self.headers);
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let mut count = 0;
-        for message in recvmmsg(socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)? {
-            let from: SocketAddrV4 =
-                message.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), SocketAddrV4::from);
-            let dropped = message.cmsgs().into_iter().flatten().find_map(|control| match control {
-                ControlMessageOwned::RxqOvfl(count) => Some(count),
-                _ => None,
-            });
-            // An empty datagram has no part, but is dropped and counted like any other.
-            each(message.iovs().next().unwrap_or_default(), from, dropped);
-            count += 1;
-        }
-        Ok(count)
-    }
 }

@@ -52,6 +52,7 @@ impl HandlerTestbed {
             conflict_check: false,
             stand_down: true,
             check_interval: Duration::from_secs(60),
+            socket: crate::dhcp::serve::SocketChoice::Auto,
         };
         let (progress, progressed) = mpsc::channel(4);
         let (sender, deferred) = mpsc::channel(4);

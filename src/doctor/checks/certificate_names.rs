@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_certificate_names_where_the_server_listens() {
-        let rows: [(&[&str], &[&str], bool, Option<&str>); 6] = [
+        type Row<'a> = (&'a [&'a str], &'a [&'a str], bool, Option<&'a str>);
+        let rows: [Row<'_>; 6] = [
             (&[], &["10.0.0.2"], false, None),
             (&[], &["10.0.0.9"], false, Some("certificate_other_names")),
             (&["old.example"], &[], false, Some("certificate_other_names")),
