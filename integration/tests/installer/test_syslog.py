@@ -11,6 +11,7 @@ from support.installer_lines import SYSLOG, connection, datagrams, entries, logg
 from support.lan import tool, until
 from support.objects import HOSTS
 from support.provisioned_lan import FAR, MACS, OURS, Machine, routed_network, token_of
+from support.systemd_world import SystemdWorld
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,16 @@ def test_lines_of_busybox_as_debian_installer_sends_them(box, near, lan):
     words = "WARNING **: Configuring 'partman-base' failed with error code 1"
     subprocess.run([*inside, tool("busybox"), "logger", "-t", "main-menu", "-p", "daemon.warn", words], check=True, timeout=10)
     assert said(box, "near", "partman-base") == {"source": "syslog", "stage": "main-menu", "level": "warning", "message": words}
+
+
+def test_the_journal_of_a_live_system(box, near, lan):
+    """The command of the guide, in a real systemd at the machine's address."""
+    live = SystemdWorld(lan, near.space)
+    live.run("sh", "-c", f"(journalctl -f -n all -o short | logger --server {OURS} --port 514 --udp -t journal) >/dev/null 2>&1 &")
+    live.run("logger", "-p", "daemon.err", "-t", "installer", "the live system has no disk")
+    entry = said(box, "near", "the live system has no disk")
+    assert entry["stage"] == "journal" and "installer[" in entry["message"], entry
+    live.close()
 
 
 def test_a_line_belongs_to_the_address_and_not_to_the_name_in_it(box, near, network):

@@ -4,11 +4,12 @@ import contextlib
 
 import pytest
 
+from lab.machine import Machine
 from support.dhcp_appliance import MAC, OURS, Appliance
 from support.dhcp_clients import udhcpc
 from support.dhcp_servers import dnsmasq, kea
 from support.dhcp_wire import ACK, BROADCAST, DISCOVER, REQUEST, Client, pxe
-from support.lan import Lan, tool
+from support.lan import Lan, tool, until
 from support.programs import bootlatch
 
 RANGE = "--dhcp-range=10.88.0.200,10.88.0.220,1h"
@@ -80,6 +81,27 @@ def test_the_other_server_started_first(other):
 def test_the_other_server_starts_later(other):
     with both(other, '[dhcp]\nsocket = "packet"\n', other_first=False) as lan:
         check_boot(lan, 2, file_of(2))
+
+
+def test_real_firmware_boots():
+    """SeaBIOS with QEMU's iPXE ROM: its address is dnsmasq's, and it gets its script."""
+    with both("dnsmasq", "", other_first=True) as lan:
+        lan.ip(lan.switch, "tuntap", "add", "tap0", "mode", "tap")
+        lan.ip(lan.switch, "link", "set", "tap0", "master", "br0", "up")
+        lan.tap = lambda: "tap0"
+        machine = Machine("pc", "bios", MAC.format(6), lan.folder / "pc")
+        try:
+            machine.power_on(lan)
+            until("the script of a machine without an image is served", lambda: any(entry["event"] == "local_disk" for entry in of_host(lan, 6)), 60)
+        finally:
+            machine.power_off()
+        assert "DHCPACK(lan0) 10.88.0.2" in "".join(program.text() for program in lan.programs), "the address is dnsmasq's"
+
+
+def of_host(lan, number):
+    """Returns the entries of a machine in the timeline."""
+    name = MAC.format(number).replace(":", "-")
+    return [entry for entry in lan.appliance.timeline() if name in str(entry) or MAC.format(number) in str(entry)]
 
 
 def test_the_port_is_needed_where_the_configuration_says_so():

@@ -22,16 +22,20 @@ def tree():
 
 
 class SystemdWorld:
-    """The unit is installed as the documentation says, and not started. `/test` is the LAN's folder."""
+    """The unit is installed as the documentation says, and not started. `/test` is the LAN's folder.
 
-    def __init__(self, lan, address=f"{OURS}/24", interface="lan0"):
+    `space`: a namespace for a systemd without the unit, as of a machine's live system.
+    """
+
+    def __init__(self, lan, space=None):
         self.lan = lan
-        self.space = lan.client("srv", address=address) if interface else lan.space("srv")
+        self.space = space or lan.client("srv", address=f"{OURS}/24")
         self.name = lan.folder.name
         self.init = lan.start(self.space, "init", "bash", str(SCRIPT), tree(), str(lan.folder), str(bootlatch()), self.name)
         self.pid = until("systemd is started", self.first_child, 30)
         until("systemd is up", lambda: self.run("systemctl", "is-system-running", check=False).strip() in ("running", "degraded"), 60)
-        self.install()
+        if space is None:
+            self.install()
 
     def first_child(self):
         """Returns the PID of systemd, once it is in its own root."""
