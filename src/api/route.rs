@@ -244,6 +244,10 @@ pub enum ObjectEndpoint {
     Hold,
     /// Inserts a host's image as virtual media.
     VirtualMedia,
+    /// Requests a power change of a host.
+    Power,
+    /// Sets the boot device of a host.
+    BootDevice,
     /// Reads a host's NoCloud seed.
     Seed,
     /// Rehearses the boot of a host.
@@ -360,7 +364,13 @@ impl ObjectEndpoint {
             Self::List => &["list", "watch"],
             Self::Read | Self::Timeline | Self::Diagnosis | Self::Seed | Self::Rehearsal | Self::Files => &["get"],
             Self::DeleteCollection => &["deletecollection"],
-            Self::Create | Self::Install | Self::LocalBoot | Self::Hold | Self::VirtualMedia => &["create"],
+            Self::Create
+            | Self::Install
+            | Self::LocalBoot
+            | Self::Hold
+            | Self::VirtualMedia
+            | Self::Power
+            | Self::BootDevice => &["create"],
             Self::Replace => &["update"],
             Self::Patch => &["patch"],
             Self::Delete => &["delete"],

@@ -16,7 +16,7 @@ use crate::api::machine::{configs, images, reports, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
-    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, timeline_watch,
+    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, power, timeline_watch,
     watch, write,
 };
 use crate::api::ops::{health, metrics};
@@ -414,6 +414,8 @@ async fn object(
         | ObjectEndpoint::LocalBoot
         | ObjectEndpoint::Hold
         | ObjectEndpoint::VirtualMedia
+        | ObjectEndpoint::Power
+        | ObjectEndpoint::BootDevice
         | ObjectEndpoint::Seed => refuse_dry_run(query)?,
         ObjectEndpoint::Timeline | ObjectEndpoint::Diagnosis | ObjectEndpoint::Rehearsal | ObjectEndpoint::Files => {}
     }
@@ -436,6 +438,8 @@ async fn object(
         ObjectEndpoint::Diagnosis => diagnosis::read(shared, &key()?),
         ObjectEndpoint::Install => actions::install(shared, &key()?, request).await,
         ObjectEndpoint::VirtualMedia => actions::virtual_media(shared, &key()?, request).await,
+        ObjectEndpoint::Power => power::change_power(shared, &key()?, request).await,
+        ObjectEndpoint::BootDevice => power::set_boot_device(shared, &key()?, request).await,
         ObjectEndpoint::LocalBoot => actions::change(shared, &key()?, Transition::Release).await,
         ObjectEndpoint::Hold => actions::change(shared, &key()?, Transition::Hold).await,
         ObjectEndpoint::Seed => match write::find(shared, &key()?)? {

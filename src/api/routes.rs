@@ -274,6 +274,16 @@ static ROUTES: &[Route] = &[
     )
     .part_of(BareMetalHost, "virtualmedia"),
     route(
+        "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/power",
+        &[post("changeBareMetalHostPower", "Requests a power change.", Admin, Endpoint::Object(O::Power))],
+    )
+    .part_of(BareMetalHost, "power"),
+    route(
+        "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/bootdevice",
+        &[post("setBareMetalHostBootDevice", "Sets the boot device.", Admin, Endpoint::Object(O::BootDevice))],
+    )
+    .part_of(BareMetalHost, "bootdevice"),
+    route(
         "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/seed",
         &[get("readBareMetalHostSeed", "Returns the host's NoCloud seed.", Viewer, Endpoint::Object(O::Seed))],
     )

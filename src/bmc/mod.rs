@@ -17,6 +17,7 @@ mod ipmi;
 pub mod power_poller;
 pub mod redfish;
 mod transition;
+pub mod wake_on_lan;
 
 /// Maximum length of a message of a BMC in an error, in characters. The error is part of the host's status.
 pub const MAX_MESSAGE_LENGTH: usize = 1000;

@@ -46,6 +46,8 @@ pub enum Next {
 pub struct Run {
     /// The part that is kept in the store.
     pub transition: PowerTransition,
+    /// Time at which the power change begins.
+    begin: Instant,
     /// Time at which the power change is given up in any case.
     deadline: Instant,
     /// The operation that is being tried.
@@ -67,9 +69,12 @@ impl Run {
             time.now.checked_sub(passed).unwrap_or(time.now)
         };
         let accepted_at = transition.accepted.map(ago);
+        let wait = transition.start_time.map(|start| start.duration_since(time.at));
+        let begin = time.now + wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
         let is_shutdown = |accepted: &AcceptedReset| accepted.reset == Reset::GracefulShutdown;
         Self {
-            deadline: time.now + transition.time_left(time.at).unwrap_or_default(),
+            begin,
+            deadline: begin + transition.time_left(time.at).unwrap_or_default(),
             current: transition.accepted.map(|accepted| accepted.reset),
             tried_since: None,
             accepted_at,
@@ -79,6 +84,11 @@ impl Run {
         }
     }
 
+    /// Returns the time from which on the BMC may be asked for it.
+    pub fn not_before(&self, now: Instant) -> Instant {
+        self.begin.max(now)
+    }
+
     /// Notes that a request begins: a BMC that hangs uses up the time of the try.
     pub fn begin_request(&mut self, now: Instant) {
         self.tried_since.get_or_insert(now);
@@ -86,6 +96,10 @@ impl Run {
 
     /// Returns what follows from the power state.
     pub fn on_power(&mut self, power: Power, now: Instant) -> Next {
+        if now < self.begin {
+            self.tried_since = None;
+            return Next::ReadAt(self.begin);
+        }
         let Some(wanted) = self.wanted(power, now) else { return Next::Confirmed };
         if now >= self.deadline {
             let PowerTransition { reason, message, .. } = &self.transition;
@@ -190,6 +204,7 @@ impl Run {
         let on = (power != Power::On).then_some(Reset::On);
         match (self.transition.operation(), accepted) {
             (PowerOperation::On, _) | (PowerOperation::Restart | PowerOperation::Reset, Some(Reset::On)) => on,
+            (PowerOperation::ForceOff, _) => (power != Power::Off).then_some(Reset::ForceOff),
             (PowerOperation::Off, _) => (power != Power::Off).then(|| self.off(now)),
             (PowerOperation::Restart, _) => Some(if power == Power::Off { Reset::On } else { self.off(now) }),
             (PowerOperation::Reset, Some(Reset::ForceRestart | Reset::PowerCycle)) => on,
@@ -216,7 +231,7 @@ impl Run {
     fn failed(&self, reason: &str, message: &str) -> Next {
         let operation = match self.transition.operation() {
             PowerOperation::On => "not switched on",
-            PowerOperation::Off => "not switched off",
+            PowerOperation::Off | PowerOperation::ForceOff => "not switched off",
             PowerOperation::Restart | PowerOperation::Reset => "not restarted",
         };
         Next::Failed { reason: reason.to_owned(), message: format!("{operation}: {message}") }

@@ -13,7 +13,7 @@ use super::connection::ConnectionArgs;
 use super::exit::UsageError;
 use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
 use super::lookup;
-use super::power::{self, PowerAction};
+use super::power::{self, DeviceArg, PowerArgs, WaveArgs};
 use super::prompt;
 use super::reference::{Wanted, collection_path, object_path};
 use super::refusals::Refusals;
@@ -75,17 +75,49 @@ pub enum HostCommand {
         #[command(flatten)]
         host: HostArgs,
     },
-    /// Switch a host on or off, or restart it, by its BMC
-    #[command(after_help = "Examples:\n  bootlatch host power node1 cycle")]
-    Power {
-        /// Name or MAC address of the host
-        #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]
-        name: String,
-        /// Action
-        action: PowerAction,
-        /// Namespace of the host
-        #[arg(short, long, default_value = "default")]
-        namespace: String,
+    /// Switch hosts on, by their BMCs
+    #[command(
+        after_help = "Examples:\n  bootlatch host on node1 node2\n  bootlatch host on -l rack=a7 --wave 4 --pace 10"
+    )]
+    On {
+        #[command(flatten)]
+        hosts: PowerArgs,
+        #[command(flatten)]
+        waves: WaveArgs,
+    },
+    /// Shut hosts down; what is still on after 3 minutes is switched off
+    #[command(after_help = "Examples:\n  bootlatch host off node1\n  bootlatch host off node1 --force")]
+    Off {
+        #[command(flatten)]
+        hosts: PowerArgs,
+        /// Switch off at once, without a shutdown
+        #[arg(long)]
+        force: bool,
+    },
+    /// Shut hosts down and switch them on; a host that is off is only switched on
+    Restart {
+        #[command(flatten)]
+        hosts: PowerArgs,
+        #[command(flatten)]
+        waves: WaveArgs,
+    },
+    /// Restart hosts at once, without a shutdown; a host that is off is switched on
+    Reset {
+        #[command(flatten)]
+        hosts: PowerArgs,
+        #[command(flatten)]
+        waves: WaveArgs,
+    },
+    /// Set the device of the hosts' next boot, by their BMCs
+    #[command(after_help = "Examples:\n  bootlatch host boot-device network node1")]
+    BootDevice {
+        /// Device
+        device: DeviceArg,
+        #[command(flatten)]
+        hosts: PowerArgs,
+        /// Boot from it at every boot
+        #[arg(long)]
+        persistent: bool,
     },
     /// Show why a host does not boot, and the steps of its boots
     #[command(after_help = "Examples:\n  bootlatch host why node1")]
@@ -195,7 +227,15 @@ pub async fn run(verb: HostCommand, connection_args: &ConnectionArgs) -> anyhow:
         HostCommand::Assign { host, boot } => assign(&mut client, &host, &boot).await,
         HostCommand::Localboot { host } => act(&mut client, &host, "localboot", None).await,
         HostCommand::Hold { host } => act(&mut client, &host, "hold", None).await,
-        HostCommand::Power { name, action, namespace } => power::switch(&mut client, &namespace, &name, action).await,
+        HostCommand::On { hosts, waves } => power::switch(&mut client, &hosts, "on", Some(&waves)).await,
+        HostCommand::Off { hosts, force } => {
+            power::switch(&mut client, &hosts, if force { "forceOff" } else { "off" }, None).await
+        }
+        HostCommand::Restart { hosts, waves } => power::switch(&mut client, &hosts, "restart", Some(&waves)).await,
+        HostCommand::Reset { hosts, waves } => power::switch(&mut client, &hosts, "reset", Some(&waves)).await,
+        HostCommand::BootDevice { device, hosts, persistent } => {
+            power::set_boot_device(&mut client, &hosts, device, persistent).await
+        }
         HostCommand::Why(args) => why::why(connection_args, &args).await,
         HostCommand::Timeline { name, view } => timeline::timeline(connection_args, Some(&name), &view).await,
     }

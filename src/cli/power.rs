@@ -1,67 +1,155 @@
-//! `bootlatch host power`: the power of a host, by its BMC.
+//! `bootlatch host on`, `off`, `restart`, `reset` and `boot-device`: hosts by their BMCs.
 
+use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fleet::Kind;
 
 use super::client::ApiClient;
+use super::completion;
+use super::exit::UsageError;
+use super::get::SelectionArgs;
 use super::lookup;
 use super::reference::{kind_and_name, object_path};
+use super::refusals::Refusals;
 use super::show::print;
 
-/// An action on the power of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum PowerAction {
-    /// Switch on
-    On,
-    /// Shut down; given again, switch off at once
-    Off,
-    /// Restart at once
-    Cycle,
+const KIND: Kind = Kind::BareMetalHost;
+
+/// The hosts of a power command.
+#[derive(Debug, clap::Args)]
+pub struct PowerArgs {
+    /// Hosts, by name or MAC address
+    #[arg(value_name = "HOST", add = ArgValueCandidates::new(completion::hosts))]
+    names: Vec<String>,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
-/// Switches a host. On and off are recorded as `spec.online`; what already has the value is sent to the BMC again.
+/// How fast many hosts are switched.
+#[derive(Debug, clap::Args)]
+pub struct WaveArgs {
+    /// Number of hosts that are switched within --pace, evenly spread
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    wave: u32,
+    /// Seconds between two waves
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pace: u32,
+}
+
+/// A boot device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DeviceArg {
+    /// The network (PXE or HTTP)
+    Network,
+    /// The local disk
+    Disk,
+    /// The boot order of the firmware
+    Default,
+}
+
+impl DeviceArg {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Disk => "disk",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// Requests a power change of hosts. Of many, each begins a little later than the one before: the server keeps the
+/// times, and this command need not go on.
 ///
 /// # Errors
-/// The host has no BMC, or the BMC or the server refuses the request.
-pub async fn switch(client: &mut ApiClient, namespace: &str, word: &str, action: PowerAction) -> anyhow::Result<()> {
-    let host = lookup::object(client, Kind::BareMetalHost, namespace, word).await?;
-    let name = host["metadata"]["name"].as_str().unwrap_or(word).to_owned();
-    if host.pointer("/spec/bmc/address").is_none() {
-        anyhow::bail!(
-            "host {name} has no BMC: set spec.bmc (address, username, password), such as with `bootlatch edit host/{name}`"
-        );
-    }
-    let wanted = match action {
-        PowerAction::On => Some((true, "On")),
-        PowerAction::Off => Some((false, "ForceOff")),
-        PowerAction::Cycle => None,
-    };
-    let done = match wanted {
-        Some((online, _)) if host["spec"]["online"] != online => {
-            let path = object_path(Kind::BareMetalHost, namespace, &name);
-            client.merge(&path, &json!({"spec": {"online": online}})).await?;
-            match online {
-                true => "power on requested",
-                false => "shutdown requested; its power is cut in 3 minutes, or at once by the same command",
+/// No host is named, or the server refuses the request for one: the others are switched all the same.
+pub async fn switch(
+    client: &mut ApiClient,
+    args: &PowerArgs,
+    operation: &str,
+    waves: Option<&WaveArgs>,
+) -> anyhow::Result<()> {
+    let mut refusals = Refusals::default();
+    for (number, (namespace, name)) in hosts(client, args).await?.into_iter().enumerate() {
+        let delay = waves.map_or(0, |waves| delay_of(number, waves));
+        let body = json!({"operation": operation, "delaySeconds": delay});
+        match post(client, (&namespace, &name), "power", &body).await {
+            Ok(name) => {
+                let later = if delay > 0 { format!(", in {delay} s") } else { String::new() };
+                print(&format!("{} {operation} requested{later}\n", kind_and_name(KIND, &name)))?;
             }
+            Err(error) => refusals.note(error)?,
         }
-        Some((online, reset)) => {
-            send(client, namespace, &name, reset).await?;
-            if online { "switched on" } else { "switched off" }
-        }
-        None => {
-            send(client, namespace, &name, "ForceRestart").await?;
-            "restarted"
-        }
-    };
-    print(&format!("{} {done}\n", kind_and_name(Kind::BareMetalHost, &name)))
+    }
+    refusals.end()
 }
 
-/// Has the BMC reset the machine, by the server's Redfish service.
-async fn send(client: &mut ApiClient, namespace: &str, name: &str, reset: &str) -> anyhow::Result<()> {
-    let path = format!("/redfish/v1/Systems/{namespace}~{name}/Actions/ComputerSystem.Reset");
-    client.ask(Method::POST, &path, Some(&json!({"ResetType": reset}))).await?;
-    Ok(())
+/// Returns the seconds until a host is switched: the hosts of a wave are spread evenly over its time.
+fn delay_of(number: usize, waves: &WaveArgs) -> u64 {
+    let number = u64::try_from(number).unwrap_or(u64::MAX);
+    number.saturating_mul(waves.pace.into()) / u64::from(waves.wave.max(1))
+}
+
+/// Has the BMCs of hosts set their boot device.
+///
+/// # Errors
+/// No host is named, or a BMC or the server refuses the request: the others are set all the same.
+pub async fn set_boot_device(
+    client: &mut ApiClient,
+    args: &PowerArgs,
+    device: DeviceArg,
+    persistent: bool,
+) -> anyhow::Result<()> {
+    let mut refusals = Refusals::default();
+    for (namespace, name) in hosts(client, args).await? {
+        let body = json!({"device": device.as_str(), "persistent": persistent});
+        match post(client, (&namespace, &name), "bootdevice", &body).await {
+            Ok(name) => print(&format!("{} boots from {}\n", kind_and_name(KIND, &name), device.as_str()))?,
+            Err(error) => refusals.note(error)?,
+        }
+    }
+    refusals.end()
+}
+
+/// Sends an action on a host. Returns the name of the host.
+async fn post(
+    client: &mut ApiClient,
+    (namespace, word): (&str, &str),
+    action: &str,
+    body: &Value,
+) -> anyhow::Result<String> {
+    let name = lookup::resolve(client, KIND, namespace, word).await?;
+    client.ask(Method::POST, &format!("{}/{action}", object_path(KIND, namespace, &name)), Some(body)).await?;
+    Ok(name)
+}
+
+/// Returns the namespaces and names of the hosts of a command.
+async fn hosts(client: &mut ApiClient, args: &PowerArgs) -> anyhow::Result<Vec<(String, String)>> {
+    let selection = &args.selection;
+    match (args.names.is_empty(), selection.selects()) {
+        (true, false) => Err(UsageError("name the hosts, or give -l or --field-selector".to_owned()).into()),
+        (false, true) => Err(UsageError("give either names or a selector, not both".to_owned()).into()),
+        (false, false) => Ok(args.names.iter().map(|name| (selection.namespace.clone(), name.clone())).collect()),
+        (true, true) => {
+            let list = client.ask(Method::GET, &selection.list_path(KIND, None, &[]), None).await?;
+            let text = |host: &Value, field: &str| host["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let hosts = lookup::items(list);
+            Ok(hosts.iter().map(|host| (text(host, "namespace"), text(host, "name"))).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_switched_in_waves() {
+        let delays = |wave, pace| (0..7).map(|number| delay_of(number, &WaveArgs { wave, pace })).collect::<Vec<_>>();
+        assert_eq!(delays(3, 6), [0, 2, 4, 6, 8, 10, 12]);
+        assert_eq!(delays(10, 5), [0, 0, 1, 1, 2, 2, 3]);
+        assert_eq!(delays(1, 0), [0; 7]);
+        assert_eq!(delay_of(usize::MAX, &WaveArgs { wave: 1, pace: 3600 }), u64::MAX, "refused by the server");
+    }
 }

@@ -54,6 +54,9 @@ pub struct BootDeviceRecord {
     pub device: BootDevice,
     /// Time at which the BMC accepted or refused it.
     pub time: Timestamp,
+    /// Whether an operator asked for it, and not the decision for the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requested: bool,
     /// The BMC's reason for its refusal; empty if it accepted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -82,15 +85,33 @@ pub fn pending(host: &Host) -> Option<BootDevice> {
     let is_decision = matches!(status.phase, Phase::Assigned | Phase::Installed);
     let device = decided(host).filter(|_| is_decision && host.spec.bmc.is_some())?;
     let is_told = status.boot_device.as_deref().is_some_and(|told| {
-        told.device == device && status.phase_transition_time.is_none_or(|decided_at| decided_at <= told.time)
+        (told.device == device || told.requested)
+            && status.phase_transition_time.is_none_or(|decided_at| decided_at <= told.time)
     });
     (!is_told).then_some(device)
+}
+
+/// Returns the device that the machine must boot from when it is switched on or restarted now. What an operator set for
+/// this boot stands.
+pub fn for_next_boot(host: &Host) -> Option<BootDevice> {
+    let status = &host.status;
+    let changes = [&status.power_transition, &status.last_power_transition];
+    let boots =
+        changes.into_iter().flatten().filter_map(|change| change.accepted).filter(|done| done.reset.begins_boot());
+    let since = boots.map(|done| done.time).chain(status.phase_transition_time).max();
+    let is_set = status
+        .boot_device
+        .as_deref()
+        .is_some_and(|told| told.requested && told.error.is_empty() && since.is_none_or(|since| since <= told.time));
+    decided(host).filter(|_| !is_set)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Bmc, HostSpec, HostStatus, Mac, Meta, Secret};
+    use crate::fleet::{
+        AcceptedReset, Bmc, HostSpec, HostStatus, Mac, Meta, PowerOperation, PowerTransition, Reset, Secret,
+    };
 
     fn host(phase: Phase, mode: BootMode, image: &str) -> Host {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
@@ -134,7 +155,9 @@ mod tests {
     #[test]
     fn a_bmc_is_told_each_decision_once() {
         let mut host = host(Phase::Assigned, BootMode::Once, "live");
-        let told = |device, second| Some(Box::new(BootDeviceRecord { device, time: at(second), error: String::new() }));
+        let told = |device, second| {
+            Some(Box::new(BootDeviceRecord { device, time: at(second), requested: false, error: String::new() }))
+        };
         for (record, is_pending) in [
             (None, true),
             (told(BootDevice::Network, 9), true),
@@ -145,6 +168,13 @@ mod tests {
             host.status.boot_device = record.clone();
             assert_eq!(pending(&host).is_some(), is_pending, "{record:?}");
         }
+        let asked = BootDeviceRecord { device: BootDevice::Disk, time: at(11), requested: true, error: String::new() };
+        host.status.boot_device = Some(Box::new(asked));
+        assert_eq!((pending(&host), for_next_boot(&host)), (None, None), "an operator set something else");
+        let mut change = PowerTransition::new(PowerOperation::On, at(12));
+        change.accepted = Some(AcceptedReset { reset: Reset::On, time: at(12) });
+        host.status.last_power_transition = Some(Box::new(change));
+        assert_eq!(for_next_boot(&host), Some(BootDevice::Network), "for one boot");
         host.status.boot_device = None;
         host.spec.bmc = None;
         assert_eq!(pending(&host), None, "nobody to tell");

@@ -40,12 +40,14 @@ impl fmt::Display for Power {
 
 /// A power operation that was requested of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "camelCase")]
 pub enum PowerOperation {
     /// Switch on.
     On,
     /// Shut down; cut the power if that takes too long.
     Off,
+    /// Cut the power.
+    ForceOff,
     /// As off, then as on. A machine that is off is only switched on.
     Restart,
     /// Restart without a shutdown. A machine that is off is switched on.
@@ -57,7 +59,7 @@ impl PowerOperation {
     pub fn target(self) -> Power {
         match self {
             Self::On | Self::Restart | Self::Reset => Power::On,
-            Self::Off => Power::Off,
+            Self::Off | Self::ForceOff => Power::Off,
         }
     }
 }
@@ -109,6 +111,9 @@ pub struct PowerTransition {
     pub operation: Option<PowerOperation>,
     /// Time of the request.
     pub request_time: Timestamp,
+    /// Time at which it begins, if that is later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Timestamp>,
     /// The state.
     #[serde(default)]
     pub state: TransitionState,
@@ -136,6 +141,7 @@ impl PowerTransition {
             target: operation.target(),
             operation: Some(operation),
             request_time,
+            start_time: None,
             state: TransitionState::Asked,
             accepted: None,
             tries: 0,
@@ -164,7 +170,7 @@ impl PowerTransition {
 
     /// Returns the time until the power change is given up; `None` afterwards.
     pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
-        let waited = now.duration_since(self.request_time);
+        let waited = now.duration_since(self.start_time.unwrap_or(self.request_time));
         match waited.is_positive() {
             true => Self::TIMEOUT.checked_sub(waited.unsigned_abs()).filter(|left| !left.is_zero()),
             false => Some(Self::TIMEOUT),

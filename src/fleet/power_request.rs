@@ -42,17 +42,25 @@ pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host 
 }
 
 /// Requests a power operation of a host with a BMC. It replaces one that is in progress.
-pub fn request(mut host: Host, operation: PowerOperation, at: Timestamp) -> Host {
+pub fn request(host: Host, operation: PowerOperation, at: Timestamp) -> Host {
+    request_later(host, operation, None, at)
+}
+
+/// Requests a power operation of a host with a BMC, from a start time on. It replaces one that is in progress.
+pub fn request_later(mut host: Host, operation: PowerOperation, start: Option<Timestamp>, at: Timestamp) -> Host {
     if host.spec.bmc.is_some() {
         host = cancelled(host, at);
-        host.status.power_transition = Some(Box::new(PowerTransition::new(operation, at)));
+        let mut transition = PowerTransition::new(operation, at);
+        transition.start_time = start.filter(|start| *start > at);
+        host.status.power_transition = Some(Box::new(transition));
     }
     host
 }
 
 /// Ends the power change in progress, because another one was requested.
 fn cancelled(mut host: Host, at: Timestamp) -> Host {
-    if let Some(transition) = host.status.power_transition.take() {
+    // One that was requested at the same moment is part of the same write.
+    if let Some(transition) = host.status.power_transition.take().filter(|transition| transition.request_time != at) {
         host.status.last_power_transition = Some(Box::new(transition.ended(TransitionState::Replaced, at)));
     }
     host

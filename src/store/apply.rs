@@ -77,6 +77,11 @@ pub fn apply(
         }
         Change::Observe { mac, observation } => observe(state, mac, observation, context),
         Change::RecordStall { mac, stall } => record_stall(state, mac, stall, context),
+        Change::RequestPower { mac, operation, start } => {
+            let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
+            let after = power_request::request_later(Host::clone(&before), operation, start, context.at);
+            Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
+        }
         Change::PowerReported { mac, report } => apply_power_report(state, mac, *report, context),
     }
 }

@@ -1,11 +1,13 @@
 //! Changes of the state, and their preconditions.
 
+use jiff::Timestamp;
+
 use crate::boot::identity::AddressEvidence;
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle;
-use crate::fleet::{Architecture, EntryPoint, FirstSeenLimits, Host, Key, Mac, Object, Stall};
+use crate::fleet::{Architecture, EntryPoint, FirstSeenLimits, Host, Key, Mac, Object, PowerOperation, Stall};
 
 /// A change of the state.
 #[derive(Debug, Clone)]
@@ -59,6 +61,15 @@ pub enum Change {
         mac: Mac,
         /// The diagnosis.
         stall: Option<Box<Stall>>,
+    },
+    /// Requests a power change of a host with a BMC.
+    RequestPower {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// The operation.
+        operation: PowerOperation,
+        /// Time at which it begins, if not at once.
+        start: Option<Timestamp>,
     },
     /// Records the report of a host's BMC.
     PowerReported {

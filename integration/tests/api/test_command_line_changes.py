@@ -242,9 +242,9 @@ def test_host_assign_of_nothing(server):
 
 
 def test_host_power_without_a_bmc(server):
-    done = server.run("host", "power", "one", "on")
-    assert done.returncode == 1 and "one has no BMC" in done.stderr and "spec.bmc" in done.stderr, f"a host without a BMC is named: {done}"
-    assert server.run("host", "power", "one", "sideways").returncode == 2, "an action that is none is wrong usage"
+    done = server.run("host", "off", "one")
+    assert done.returncode == 5 and "the host has no BMC" in done.stderr and "spec.bmc" in done.stderr, f"a host without a BMC is refused: {done}"
+    assert server.run("host", "boot-device", "sideways", "one").returncode == 2, "a device that is none is wrong usage"
 
 
 def test_configs_of_another_format_are_refused(server):

@@ -146,6 +146,10 @@ class Talker(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         proof = self.headers["Authorization"]
+        if proof is None:  # The service root is read without.
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         words = f"internal: {proof} is {base64.b64decode(proof.split()[1]).decode()}"
         body = json.dumps({"error": {"code": "x", "message": words}}).encode()
         self.send_response(500)
@@ -219,15 +223,22 @@ def test_a_bmc_that_answers_as_no_redfish_service_does(server):
 
 
 def test_the_command_line_switches_the_power(server, ipmi):
-    run = lambda *words: server.run("host", "power", *words)
-    on = run("ipmi", "on")
-    assert on.returncode == 0 and "power on requested" in on.stdout and becomes(server, "ipmi", "on"), f"host power on: {on} {ipmi.told}"
-    off = run("ipmi", "off")
-    assert off.returncode == 0 and "shutdown requested" in off.stdout and eventually(lambda: "shutdown 1" in ipmi.told, 20), f"host power off asks the machine first: {off} {ipmi.told}"
-    again = run("ipmi", "off")
-    assert again.returncode == 0 and "switched off" in again.stdout and becomes(server, "ipmi", "off"), f"given again, it switches the machine off: {again} {ipmi.told}"
+    run = lambda *words: server.run("host", *words)
+    ended = lambda: eventually(lambda: "powerTransition" not in status(server, "ipmi") and status(server, "ipmi")["lastPowerTransition"], 30)
+    on = run("on", "ipmi")
+    assert on.returncode == 0 and "on requested" in on.stdout and becomes(server, "ipmi", "on") and read(server, "ipmi")["spec"]["online"], f"host on: {on} {ipmi.told}"
+    assert ended()["state"] == "confirmed", status(server, "ipmi")
+    off = run("off", "ipmi")
+    assert off.returncode == 0 and eventually(lambda: "shutdown 1" in ipmi.told, 20), f"host off asks the machine first: {off} {ipmi.told}"
+    forced = run("off", "--force", "ipmi")
+    assert forced.returncode == 0 and becomes(server, "ipmi", "off") and ended()["operation"] == "forceOff", f"host off --force cuts the power: {forced} {ipmi.told}"
+    run("restart", "ipmi")
+    assert becomes(server, "ipmi", "on") and ended()["state"] == "confirmed" and ipmi.told[-1] == "power 1", f"restart starts a stopped machine: {ipmi.told}"
     told = len(ipmi.told)
-    run("ipmi", "on")
-    assert becomes(server, "ipmi", "on"), ipmi.told
-    cycle = run("52:54:00:00:00:01", "cycle")
-    assert cycle.returncode == 0 and "restarted" in cycle.stdout and eventually(lambda: len(ipmi.told) > told + 1), f"host power cycle reaches the BMC: {cycle} {ipmi.told}"
+    reset = run("reset", "52:54:00:00:00:01")
+    assert reset.returncode == 0 and ended()["operation"] == "reset" and ipmi.told[told:] == ["reset 1"], f"host reset reaches the BMC: {reset} {ipmi.told}"
+    (ipmi.place / "obeys").touch()
+    run("restart", "ipmi")
+    assert eventually(lambda: ipmi.told[-2:] == ["shutdown 1", "power 1"], 30) and ended()["state"] == "confirmed", f"restart cycles a running machine: {ipmi.told}"
+    device = run("boot-device", "network", "ipmi")
+    assert device.returncode == 0 and ipmi.told[-1].startswith("boot "), f"host boot-device reaches the BMC: {device} {ipmi.told}"

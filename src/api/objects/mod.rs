@@ -19,6 +19,7 @@ pub mod namespaces;
 pub mod options;
 pub mod pages;
 mod plain_lists;
+pub mod power;
 pub mod protobuf;
 pub mod redaction;
 mod restore;

@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::bmc::BmcError;
 use crate::fleet::rules::Invalid;
 use crate::fleet::{Key, Kind};
 use crate::store;
@@ -181,6 +182,20 @@ impl Status {
     /// Returns 503 ServiceUnavailable.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+    }
+
+    /// Returns 502 BadGateway, or 503 ServiceUnavailable for a BMC that is busy: a BMC failed.
+    pub fn of_bmc(error: &BmcError) -> Self {
+        let (code, reason) = match error {
+            BmcError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            BmcError::Address(_)
+            | BmcError::Unreachable { .. }
+            | BmcError::Refused { .. }
+            | BmcError::Denied { .. }
+            | BmcError::Unsupported { .. }
+            | BmcError::InvalidReply { .. } => (StatusCode::BAD_GATEWAY, "BadGateway"),
+        };
+        Self::failure(code, reason, error.to_string())
     }
 
     /// Returns 409 Conflict.

@@ -62,6 +62,14 @@ pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
             let body = optional(&reference("VirtualMediaRequest"));
             details.body(body).returns(200, "VirtualMedium").fails(&[400, 401, 403, 404, 422])
         }
+        ObjectEndpoint::Power => {
+            let body = content(&["application/json"], &reference("PowerChangeRequest"));
+            details.body(body).returns(200, name).fails(ACTION_FAILS)
+        }
+        ObjectEndpoint::BootDevice => {
+            let body = content(&["application/json"], &reference("BootDeviceRequest"));
+            details.body(body).returns(200, name).fails(&[400, 401, 403, 404, 422, 502, 503])
+        }
         ObjectEndpoint::Seed => seed(),
         ObjectEndpoint::Rehearsal => rehearsal(details).fails(&[400, 401, 403, 404, 422, 503]),
         ObjectEndpoint::Files => files(),
@@ -84,6 +92,8 @@ pub fn kubernetes_action(route: &Route, endpoint: ObjectEndpoint) -> Option<(Kin
         | ObjectEndpoint::LocalBoot
         | ObjectEndpoint::Hold
         | ObjectEndpoint::VirtualMedia
+        | ObjectEndpoint::Power
+        | ObjectEndpoint::BootDevice
         | ObjectEndpoint::Seed
         | ObjectEndpoint::Rehearsal
         | ObjectEndpoint::Files => return None,

@@ -12,6 +12,7 @@ use crate::provision::generate::{CloudInitRequest, IgnitionRequest};
 use crate::api::generate::GeneratedConfigs;
 use crate::api::objects::actions::{InstallRequest, VirtualMediaRequest, VirtualMedium};
 use crate::api::objects::diagnosis::DiagnosisReport;
+use crate::api::objects::power::{BootDeviceRequest, PowerChangeRequest};
 use crate::api::objects::redaction::ListMeta;
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
@@ -59,6 +60,8 @@ pub fn all() -> Value {
     schemas.derive::<Table>("Table", Usage::Reply);
     schemas.derive::<InstallRequest>("InstallRequest", Usage::Request);
     schemas.derive::<VirtualMediaRequest>("VirtualMediaRequest", Usage::Request);
+    schemas.derive::<PowerChangeRequest>("PowerChangeRequest", Usage::Request);
+    schemas.derive::<BootDeviceRequest>("BootDeviceRequest", Usage::Request);
     schemas.derive::<VirtualMedium>("VirtualMedium", Usage::Reply);
     schemas.derive::<InterfaceList>("InterfaceList", Usage::Reply);
     schemas.derive::<Rehearsal>("Rehearsal", Usage::Reply);

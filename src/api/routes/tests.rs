@@ -10,5 +10,19 @@ fn every_kind_is_served_with_kubernetes_verbs() {
     }
     let hosts = subresources().filter(|(kind, ..)| *kind == Kind::BareMetalHost);
     let names: Vec<&str> = hosts.map(|(_, name, _)| name).collect();
-    assert_eq!(names, ["timeline", "diagnosis", "install", "localboot", "hold", "virtualmedia", "seed", "rehearsal"]);
+    assert_eq!(
+        names,
+        [
+            "timeline",
+            "diagnosis",
+            "install",
+            "localboot",
+            "hold",
+            "virtualmedia",
+            "power",
+            "bootdevice",
+            "seed",
+            "rehearsal"
+        ]
+    );
 }

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::{
-    Bmc, BmcRecord, BootDevice, BootDeviceRecord, FirmwareMode, Host, Mac, Power, PowerError, TransitionState,
-    boot_device,
+    Bmc, BmcRecord, BootDevice, BootDeviceRecord, FirmwareMode, Host, Mac, Power, PowerError, PowerTransition,
+    TransitionState, boot_device,
 };
 
 use super::transition::{Next, Run};
@@ -28,6 +28,8 @@ const MAX_JITTER_PERCENT: u32 = 20;
 const MAX_BACK_OFF: Duration = Duration::from_secs(15 * 60);
 /// Maximum number of consecutive failures. After them, the power state becomes unknown.
 const MAX_FAILURES: u32 = 2;
+/// Minimum time between two machines that are switched on, whoever asked for them: the inrush current of a rack.
+const POWER_ON_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause before a boot device that could not be set is set again, and its maximum.
 const BOOT_DEVICE_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum number of times that a boot device is set.
@@ -100,6 +102,8 @@ pub struct PowerPoller {
     urgent: BTreeSet<(Instant, Mac)>,
     /// All other machines.
     due: BTreeSet<(Instant, Mac)>,
+    /// Time at which a machine was last switched on.
+    last_power_on: Option<Instant>,
 }
 
 /// Polling state of one machine.
@@ -134,7 +138,7 @@ struct BootPlan {
 
 impl BootPlan {
     fn of(host: &Host) -> Self {
-        let (pending, decided) = (boot_device::pending(host), boot_device::decided(host));
+        let (pending, decided) = (boot_device::pending(host), boot_device::for_next_boot(host));
         Self { pending, decided, mode: FirmwareMode::of(host), failures: 0, is_done: false }
     }
 
@@ -166,8 +170,9 @@ impl PowerPoller {
             state.record = status.bmc.as_deref().cloned();
             let has_boot_device = state.boot.pending;
             state.boot.update(boot);
-            let known = state.run.as_ref().map(|run| run.transition.request_time);
-            let is_new = known != transition.map(|transition| transition.request_time);
+            let identity = |of: &PowerTransition| (of.request_time, of.operation(), of.start_time);
+            let known = state.run.as_ref().map(|run| identity(&run.transition));
+            let is_new = known != transition.map(identity);
             if is_new {
                 state.run = transition.map(|transition| Run::new(transition, time));
                 state.boot.is_done = false;
@@ -175,14 +180,15 @@ impl PowerPoller {
             let is_to_be_told = state.boot.pending.is_some() && state.boot.pending != has_boot_device;
             // While a request is in progress, its answer schedules the next one.
             if (is_new || is_to_be_told) && state.due.is_some() {
-                self.schedule(mac, time.now, PowerTask::Poll);
+                let due = state.run.as_ref().map_or(time.now, |run| run.not_before(time.now));
+                self.schedule(mac, due, PowerTask::Poll);
             }
             return;
         }
         self.forget(mac);
         let error_is_known = status.power_error.is_some();
         let run = transition.map(|transition| Run::new(transition, time));
-        let is_urgent = run.is_some();
+        let begin = run.as_ref().map(|run| run.not_before(time.now));
         let state = PollState {
             bmc: bmc.clone(),
             record: status.bmc.as_deref().cloned(),
@@ -195,7 +201,7 @@ impl PowerPoller {
             boot,
         };
         self.states.insert(mac, state);
-        let due = if is_start && !is_urgent { time.spread_start() } else { time.now };
+        let due = begin.unwrap_or(if is_start { time.spread_start() } else { time.now });
         self.schedule(mac, due, PowerTask::Poll);
     }
 
@@ -214,7 +220,18 @@ impl PowerPoller {
     /// Returns the next request that is due. Machines with a power transition come first.
     pub fn next(&mut self, now: Instant) -> Option<BmcRequest> {
         let is_due = |set: &BTreeSet<(Instant, Mac)>| set.first().copied().filter(|(due, _)| *due <= now);
-        let (_, mac) = is_due(&self.urgent).or_else(|| is_due(&self.due))?;
+        let mac = loop {
+            let (_, mac) = is_due(&self.urgent).or_else(|| is_due(&self.due))?;
+            let task = self.states.get(&mac)?.task;
+            let boots = matches!(task, PowerTask::Reset(reset) if reset.begins_boot());
+            match self.last_power_on.map(|last| last + POWER_ON_INTERVAL).filter(|next| boots && *next > now) {
+                Some(next) => self.schedule(mac, next, task),
+                None => {
+                    self.last_power_on = if boots { Some(now) } else { self.last_power_on };
+                    break mac;
+                }
+            }
+        };
         self.unschedule(mac);
         let state = self.states.get_mut(&mac)?;
         if let Some(run) = &mut state.run {
@@ -358,7 +375,7 @@ impl PollState {
         }
         if is_final && now_decided == Some(device) {
             let error = error.map(ToString::to_string).unwrap_or_default();
-            report.boot_device = Some(Box::new(BootDeviceRecord { device, time: time.at, error }));
+            report.boot_device = Some(Box::new(BootDeviceRecord { device, time: time.at, requested: false, error }));
             self.boot.pending = None;
         }
         self.boot.is_done = true;

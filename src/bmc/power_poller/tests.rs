@@ -284,6 +284,32 @@ fn a_host_without_bmc_is_not_polled() {
 }
 
 #[test]
+fn many_machines_are_switched_on_one_after_the_other() {
+    let mut simulation = Simulation::new();
+    let time = simulation.time();
+    simulation.host.status.power_transition = Some(Box::new(PowerTransition::new(PowerOperation::On, time.at)));
+    for number in 1..=9 {
+        simulation.host.spec.boot_mac_address = Mac([2, 0, 0, 0, 0, number]);
+        simulation.poller.follow(&simulation.host.clone(), false, time);
+    }
+    let mut switched = Vec::new();
+    for step in 0..100 {
+        let now = time.now + POWER_ON_INTERVAL / 10 * step;
+        while let Some(BmcRequest { mac, bmc, task, .. }) = simulation.poller.next(now) {
+            let outcome = match task {
+                PowerTask::Poll => Ok(Some(Power::Off)),
+                PowerTask::Reset(_) | PowerTask::SetBootDevice(..) => Ok(None),
+            };
+            if task == PowerTask::Reset(Reset::On) {
+                switched.push(step);
+            }
+            simulation.poller.answered(mac, &bmc, BmcAnswer { task, outcome, learnt: None }, PollTime { now, ..time });
+        }
+    }
+    assert_eq!(switched, [0, 10, 20, 30, 40, 50, 60, 70, 80]);
+}
+
+#[test]
 fn machines_with_a_transition_come_first() {
     let mut simulation = Simulation::new();
     let time = simulation.time();

@@ -130,6 +130,7 @@ fn an_obedient_bmc_is_confirmed_after_the_first_read() {
         (Do::On, Power::On, vec![]),
         (Do::Off, Power::On, vec![(0, GracefulShutdown)]),
         (Do::Off, Power::Off, vec![]),
+        (Do::ForceOff, Power::On, vec![(0, Reset::ForceOff)]),
         (Do::Restart, Power::On, vec![(0, GracefulShutdown), (5, On)]),
         (Do::Restart, Power::Off, vec![(0, On)]),
         (Do::Reset, Power::On, vec![(0, ForceRestart)]),
@@ -253,6 +254,19 @@ fn a_power_change_goes_on_after_a_restart_of_the_server() {
     // What was done is not done again.
     let end = resume(PowerOperation::Reset, Reset::ForceRestart, 20).read(Power::On, &accepts);
     assert_eq!(end, Err(Next::Confirmed));
+}
+
+#[test]
+fn a_power_change_begins_at_its_start_time() {
+    let mut transition = PowerTransition::new(PowerOperation::On, at(0));
+    transition.start_time = Some(at(50));
+    let start = Instant::now();
+    let run = Run::new(&transition, PollTime { now: start, at: at(0), random: 0 });
+    assert_eq!(run.not_before(start), start + Duration::from_secs(50));
+    let mut simulation = Simulation { run, start, second: 0 };
+    assert_eq!(simulation.read(Power::Off, &accepts), Ok(None));
+    assert_eq!(simulation.second, 50);
+    assert_eq!(simulation.read(Power::Off, &accepts), Ok(Some(Reset::On)));
 }
 
 #[test]
