@@ -10,14 +10,12 @@ use crate::http_client::tls::{FINGERPRINT, TrustAnchor};
 use crate::http_client::{ConnectError, Server, ServerConnection};
 
 use super::redfish::client::RedfishService;
-use super::{BmcError, detection, ipmi};
+use super::{BmcError, CONNECT_TIMEOUT, detection, ipmi};
 
 /// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum time to log out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum time to connect to a service; and for its TLS handshake.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The configuration of how BMCs are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +71,37 @@ impl BmcClient {
         self.perform(async |access| match access {
             Access::Redfish(service) => service.reset(reset).await,
             Access::Ipmi(bmc, at) => ipmi::client::reset(bmc, at, reset).await,
+        })
+        .await
+    }
+
+    /// Inserts a medium into the virtual drive of the machine, and boots it once.
+    ///
+    /// # Errors
+    /// Those of `read_power`. IPMI has no virtual drive.
+    pub async fn boot_medium(&mut self, url: &str, mode: Option<FirmwareMode>) -> Result<(), BmcError> {
+        self.perform(async |access| match access {
+            Access::Redfish(service) => {
+                service.insert_medium(url).await?;
+                service.set_boot_device(BootDevice::Cd, true, mode).await
+            }
+            Access::Ipmi(_, at) => {
+                Err(BmcError::Unsupported { at: at.to_string(), what: "virtual media over IPMI".to_owned() })
+            }
+        })
+        .await
+    }
+
+    /// Ejects the medium in the virtual drive of the machine, if its URL begins like this.
+    ///
+    /// # Errors
+    /// Those of `boot_medium`.
+    pub async fn eject_medium(&mut self, prefix: &str) -> Result<(), BmcError> {
+        self.perform(async |access| match access {
+            Access::Redfish(service) => service.eject_medium(prefix).await,
+            Access::Ipmi(_, at) => {
+                Err(BmcError::Unsupported { at: at.to_string(), what: "virtual media over IPMI".to_owned() })
+            }
         })
         .await
     }

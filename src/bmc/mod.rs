@@ -14,10 +14,14 @@ pub use crate::fleet::{BootDevice, Reset};
 pub mod client;
 mod detection;
 mod ipmi;
+pub mod poll_time;
 pub mod power_poller;
 pub mod redfish;
 mod transition;
 pub mod wake_on_lan;
+
+/// Maximum time to connect to a service; and for its TLS handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum length of a message of a BMC in an error, in characters. The error is part of the host's status.
 pub const MAX_MESSAGE_LENGTH: usize = 1000;

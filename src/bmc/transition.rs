@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::fleet::{AcceptedReset, Power, PowerOperation, PowerTransition, Reset, TransitionState};
 
 use super::BmcError;
-use super::power_poller::PollTime;
+use super::poll_time::PollTime;
 
 /// Number of times that an operation is tried.
 const MAX_TRIES: u32 = 3;

@@ -9,13 +9,15 @@ use tokio::task::JoinSet;
 use crate::boot::diagnosis::{Progress, Step};
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
-use crate::fleet::{Bmc, BootDevice, BootDeviceRecord, Host, Mac, Object, Power, Reset};
+use crate::fleet::{Bmc, BootDevice, BootDeviceRecord, FirmwareMode, Host, Mac, Object, Power, Reset};
 use crate::gate::Gate;
+use crate::gate::media::MediaError;
 use crate::store::{Change, ChangeKind, Store, now};
 
 use crate::bmc::BmcError;
 use crate::bmc::client::{BmcClient, BmcPolicy};
-use crate::bmc::power_poller::{BmcAnswer, BmcRequest, PollTime, PowerPoller, PowerTask};
+use crate::bmc::poll_time::PollTime;
+use crate::bmc::power_poller::{BmcAnswer, BmcRequest, PowerPoller, PowerTask};
 
 /// Maximum number of concurrent requests to BMCs. It also limits the inrush current of machines that are switched on
 /// at the same time.
@@ -53,18 +55,25 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
             },
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
-        start_due(&mut requests, &mut poller, policy, Instant::now());
+        start_due(&mut requests, &gate, &mut poller, policy, Instant::now());
     }
 }
 
 /// Starts the requests that are due, as far as there are places for them.
-fn start_due(requests: &mut JoinSet<Answered>, poller: &mut PowerPoller, policy: BmcPolicy, now: Instant) {
+fn start_due(
+    requests: &mut JoinSet<Answered>,
+    gate: &Arc<Gate>,
+    poller: &mut PowerPoller,
+    policy: BmcPolicy,
+    now: Instant,
+) {
     while requests.len() < MAX_CONCURRENT_REQUESTS
         && let Some(BmcRequest { mac, bmc, record, task }) = poller.next(now)
     {
+        let gate = gate.clone();
         requests.spawn(async move {
             let mut client = BmcClient::new(&bmc, record.as_ref(), policy, crate::store::now());
-            let outcome = send(&mut client, task).await;
+            let outcome = send(&gate, mac, &mut client, task).await;
             let learnt = client.learnt().cloned();
             (mac, bmc, BmcAnswer { task, outcome, learnt })
         });
@@ -72,12 +81,34 @@ fn start_due(requests: &mut JoinSet<Answered>, poller: &mut PowerPoller, policy:
 }
 
 /// Sends one request to a BMC. Returns the power state for a poll.
-async fn send(client: &mut BmcClient, task: PowerTask) -> Result<Option<Power>, BmcError> {
+async fn send(gate: &Arc<Gate>, mac: Mac, client: &mut BmcClient, task: PowerTask) -> Result<Option<Power>, BmcError> {
     match task {
         PowerTask::Poll => client.read_power().await.map(Some),
         PowerTask::Reset(reset) => client.reset(reset).await.map(|()| None),
+        PowerTask::SetBootDevice(BootDevice::Cd, mode) => boot_medium(gate, mac, client, mode).await.map(|()| None),
+        PowerTask::SetBootDevice(BootDevice::Disk, mode) => {
+            let host = gate.store.load().host_by_mac(mac);
+            if host.is_some_and(|host| host.spec.bmc.as_ref().is_some_and(Bmc::boots_virtual_media))
+                && let Err(error) = client.eject_medium(&gate.site.url()).await
+            {
+                tracing::warn!(%mac, %error, "failed to eject the virtual medium");
+            }
+            client.set_boot_device(BootDevice::Disk, true, mode).await.map(|()| None)
+        }
         PowerTask::SetBootDevice(device, mode) => client.set_boot_device(device, true, mode).await.map(|()| None),
     }
+}
+
+/// Inserts the host's view of its image into its virtual drive, and boots that once. It begins the boot as a script would.
+async fn boot_medium(
+    gate: &Arc<Gate>,
+    mac: Mac,
+    client: &mut BmcClient,
+    mode: Option<FirmwareMode>,
+) -> Result<(), BmcError> {
+    let unavailable = |error: MediaError| BmcError::Unsupported { at: "the image".to_owned(), what: error.to_string() };
+    let lease = gate.insert(mac).await.map_err(unavailable)?;
+    client.boot_medium(&format!("{}/{}", gate.site.url(), lease.path), mode).await
 }
 
 /// Records what a report shows of the machine's boot.
@@ -198,6 +229,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_bounded_number_of_requests_is_under_way() {
+        let fixture = Fixture::new("hold");
+        let gate = fixture.gate.clone();
         let (mut poller, mut requests) = (PowerPoller::default(), JoinSet::new());
         let time = poll_time();
         for last in 0..=u8::MAX {
@@ -213,10 +246,10 @@ mod tests {
         }
         // No request has run yet: the test does not wait for anything in between.
         let later = time.now + Duration::from_secs(3600);
-        start_due(&mut requests, &mut poller, BmcPolicy { pins_certificates: true }, later);
+        start_due(&mut requests, &gate, &mut poller, BmcPolicy { pins_certificates: true }, later);
         assert_eq!(requests.len(), MAX_CONCURRENT_REQUESTS);
         requests.detach_all();
-        start_due(&mut requests, &mut poller, BmcPolicy { pins_certificates: true }, later);
+        start_due(&mut requests, &gate, &mut poller, BmcPolicy { pins_certificates: true }, later);
         assert_eq!(requests.len(), MAX_CONCURRENT_REQUESTS, "the next ones");
         requests.abort_all();
     }

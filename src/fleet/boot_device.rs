@@ -1,33 +1,6 @@
 //! The boot device that a host's BMC is told, so that the machine boots what was decided. Pure.
 
-use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::{BootMode, Host, Phase};
-
-/// Boot device that overrides the boot order of the firmware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum BootDevice {
-    /// Network boot (PXE or HTTP).
-    Network,
-    /// Local disk.
-    Disk,
-    /// No override: the boot order of the firmware.
-    Default,
-}
-
-impl BootDevice {
-    /// Returns the device as the API spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Network => "network",
-            Self::Disk => "disk",
-            Self::Default => "default",
-        }
-    }
-}
+use super::{Bmc, BootDevice, BootMode, Host, Phase};
 
 /// The mode that a machine's firmware boots in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,25 +19,11 @@ impl FirmwareMode {
     }
 }
 
-/// The boot device that the BMC was last told (`status.bootDevice`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BootDeviceRecord {
-    /// The device, for one boot.
-    pub device: BootDevice,
-    /// Time at which the BMC accepted or refused it.
-    pub time: Timestamp,
-    /// Whether an operator asked for it, and not the decision for the host.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub requested: bool,
-    /// The BMC's reason for its refusal; empty if it accepted.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub error: String,
-}
-
 /// Returns the device that the machine must boot from next; `None` if that is left to its firmware.
 pub fn decided(host: &Host) -> Option<BootDevice> {
     host.spec.image.image()?;
+    let has_drive = host.spec.bmc.as_ref().is_some_and(Bmc::boots_virtual_media);
+    let image = if has_drive { BootDevice::Cd } else { BootDevice::Network };
     match (host.status.phase, host.spec.boot_mode) {
         (Phase::LocalBoot | Phase::Held, _) | (Phase::Failed, BootMode::Once) => None,
         (Phase::Installed, BootMode::Once) => Some(BootDevice::Disk),
@@ -72,7 +31,7 @@ pub fn decided(host: &Host) -> Option<BootDevice> {
         | (
             Phase::Assigned | Phase::Offered | Phase::Installing | Phase::Installed | Phase::Failed,
             BootMode::Forever,
-        ) => Some(BootDevice::Network),
+        ) => Some(image),
     }
 }
 
@@ -108,9 +67,12 @@ pub fn for_next_boot(host: &Host) -> Option<BootDevice> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::fleet::{
-        AcceptedReset, Bmc, HostSpec, HostStatus, Mac, Meta, PowerOperation, PowerTransition, Reset, Secret,
+        AcceptedReset, BootDeviceRecord, HostSpec, HostStatus, Mac, Meta, PowerOperation, PowerTransition, Reset,
+        Secret,
     };
 
     fn host(phase: Phase, mode: BootMode, image: &str) -> Host {
@@ -149,6 +111,19 @@ mod tests {
             let host = host(phase, mode, image);
             assert_eq!(decided(&host), wanted, "{phase} {mode:?} {image}");
             assert_eq!(pending(&host).is_some(), told_now, "{phase} {mode:?} {image}");
+        }
+    }
+
+    #[test]
+    fn a_machine_with_virtual_media_boots_its_drive() {
+        for (address, device) in [
+            ("redfish-virtualmedia://b", BootDevice::Cd),
+            ("redfish-virtualmedia+http://b", BootDevice::Cd),
+            ("redfish://b", BootDevice::Network),
+        ] {
+            let mut host = host(Phase::Assigned, BootMode::Once, "live");
+            host.spec.bmc.as_mut().unwrap().address = address.into();
+            assert_eq!(pending(&host), Some(device), "{address}");
         }
     }
 

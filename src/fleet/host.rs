@@ -187,6 +187,13 @@ pub struct Bmc {
     pub disable_certificate_verification: bool,
 }
 
+impl Bmc {
+    /// Returns whether the machine boots its image from the virtual drive of the BMC, as the scheme of the address asks.
+    pub fn boots_virtual_media(&self) -> bool {
+        self.address.starts_with("redfish-virtualmedia")
+    }
+}
+
 /// The local disk for iPXE's `sanboot`, if the operating system is not on drive 0x80.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -43,7 +43,7 @@ pub use address::{address, rejection_reason};
 pub use architecture::Architecture;
 pub use bmc::{BadBmcAddress, BmcAddress, BmcProtocol, BmcRecord, DetectedProtocol};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
-pub use boot_device::{BootDevice, BootDeviceRecord, FirmwareMode};
+pub use boot_device::FirmwareMode;
 pub use boot_risk::BootRisk;
 pub use chap::Chap;
 pub use decode::{DecodeError, FieldPath, PathPart, deserialize_text, deserialize_with_path};
@@ -56,7 +56,9 @@ pub use managed_fields::ManagedFields;
 pub use meta::{BadName, Key, Kind, Meta, Name, Owner};
 pub use notification_kind::NotificationKind;
 pub use object::{Object, remove_path, without_value};
-pub use power::{AcceptedReset, Power, PowerError, PowerOperation, PowerTransition, TransitionState};
+pub use power::{
+    AcceptedReset, BootDevice, BootDeviceRecord, Power, PowerError, PowerOperation, PowerTransition, TransitionState,
+};
 pub use reset::Reset;
 pub use secret::Secret;
 pub use stall::{BootStage, Certainty, Stall, StallReason};

@@ -1,4 +1,4 @@
-//! The power state of a machine, its errors, and power changes in progress.
+//! The power state of a machine, its errors, power changes, and the boot device.
 
 use std::fmt;
 use std::time::Duration;
@@ -176,6 +176,48 @@ impl PowerTransition {
             false => Some(Self::TIMEOUT),
         }
     }
+}
+
+/// Boot device that overrides the boot order of the firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BootDevice {
+    /// Network boot (PXE or HTTP).
+    Network,
+    /// Local disk.
+    Disk,
+    /// The virtual CD drive of the BMC.
+    Cd,
+    /// No override: the boot order of the firmware.
+    Default,
+}
+
+impl BootDevice {
+    /// Returns the device as the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Disk => "disk",
+            Self::Cd => "cd",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// The boot device that the BMC was last told (`status.bootDevice`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BootDeviceRecord {
+    /// The device, for one boot.
+    pub device: BootDevice,
+    /// Time at which the BMC accepted or refused it.
+    pub time: Timestamp,
+    /// Whether an operator asked for it, and not the decision for the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requested: bool,
+    /// The BMC's reason for its refusal; empty if it accepted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 /// The error that keeps the power state unknown. Never contains a password.

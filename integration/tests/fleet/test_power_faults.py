@@ -244,6 +244,35 @@ def test_a_slow_handshake_and_another_certificate(server, controllers, tmp_path)
         f"another certificate is refused, and gets no credentials: {done} {slow.asked}")
 
 
+def test_virtual_media_are_inserted_and_ejected(server):
+    """sushy-tools' emulator downloads what is inserted: the host's own view of its image."""
+    make_example(server)
+    emulator = management_controllers.emulator(server, 8005)
+    sushy = management_controllers.sushy()
+    client = sushy.Sushy("http://127.0.0.1:8005/redfish/v1", auth=sushy.auth.BasicAuth("admin", "password"))
+    system = client.get_system_collection().get_members()[0]
+    drives = lambda: client.get_manager_collection().get_members()[0].virtual_media.get_members()
+    cd = lambda: next(drive for drive in drives() if sushy.VirtualMediaType.CD in drive.media_types)
+    try:
+        bmc_of = bmc("redfish-virtualmedia+http://127.0.0.1:8005")
+        server.ask("POST", HOSTS, host("media", 20, bmc=bmc_of, online=True, image="live", ip=ADDRESS))
+        done = last(server, "media", 60)
+        assert done["state"] == "confirmed" and becomes(server, "media", "on"), (done, server.tail())
+        told = status(server, "media")["bootDevice"]
+        assert told["device"] == "cd" and "error" not in told, (told, server.tail())
+        system.refresh()
+        # The emulator says "Continuous" whatever it is told.
+        assert system.boot.target == sushy.BootSource.CD, system.boot
+        assert cd().inserted and status(server, "media")["phase"] == "Offered", (cd().image, status(server, "media"))
+        completed = server.ask("POST", "/api/v1/boot-complete", token=None, source=ADDRESS)
+        assert completed.code == 200, completed
+        assert eventually(lambda: not cd().inserted, 30), f"the medium is ejected at the end: {cd().image} {server.tail()}"
+        assert eventually(lambda: (system.refresh(), system.boot.target)[1] == sushy.BootSource.HDD, 20), system.boot
+    finally:
+        emulator.close()
+        shutil.rmtree(emulator.place)
+
+
 def test_a_machine_without_a_bmc_is_woken(server):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)

@@ -120,7 +120,7 @@ pub async fn set_boot_device(shared: &Shared, key: &Key, request: Request<Incomi
     let (head, body) = request.into_parts();
     let body = body::read(body).await?;
     let BootDeviceRequest { device, persistent } = body::parse_or_default(body::media_type(&head.headers), &body)?;
-    let expected = "expected one of network, disk, default";
+    let expected = "expected one of network, disk, cd, default";
     let device = device.ok_or_else(|| Status::unprocessable_field("device", expected))?;
     let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
     check_bmc(&host)?;

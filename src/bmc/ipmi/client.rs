@@ -87,6 +87,7 @@ fn boot_flags(device: BootDevice, once: bool, mode: Option<FirmwareMode>) -> [u8
         BootDevice::Default => 0,
         BootDevice::Network => 1 << 2,
         BootDevice::Disk => 2 << 2,
+        BootDevice::Cd => 5 << 2,
     };
     let persistent = if once { 0 } else { PERSISTENT };
     let uefi = if mode == Some(FirmwareMode::Uefi) { UEFI } else { 0 };

@@ -1,4 +1,7 @@
+use jiff::Timestamp;
+
 use super::*;
+use crate::bmc::poll_time::MAX_JITTER_PERCENT;
 use crate::fleet::{
     BootMode, HostSpec, HostStatus, Meta, Phase, PowerOperation, PowerTransition, Secret, power_request,
 };

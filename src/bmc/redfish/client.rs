@@ -15,8 +15,7 @@ use crate::fleet::{Bmc, BmcAddress, FirmwareMode, Power};
 use crate::http_client::tls::TrustAnchor;
 use crate::http_client::{self, RequestBody, Server, ServerConnection};
 
-use super::super::client::CONNECT_TIMEOUT;
-use super::super::{BmcError, BootDevice, Reset};
+use super::super::{BmcError, BootDevice, CONNECT_TIMEOUT, Reset};
 
 /// Maximum number of times that a write is sent whose precondition fails (412).
 const MAX_WRITES: usize = 3;
@@ -92,7 +91,8 @@ impl<'a> RedfishService<'a> {
     /// # Errors
     /// The service cannot be reached, or refuses the user.
     async fn request_session(&self) -> Result<Option<Login>, BmcError> {
-        let root = self.send(Method::GET, "/redfish/v1/", None, None).await?;
+        // Whatever is wrong with the root: the request that is to be made says it.
+        let Ok(root) = self.send(Method::GET, "/redfish/v1/", None, None).await else { return Ok(None) };
         let root = self.read_reply(&Method::GET, &root).unwrap_or_default();
         let Some(sessions) = root.pointer("/Links/Sessions/@odata.id").and_then(Value::as_str) else {
             return Ok(None);
@@ -196,6 +196,7 @@ impl<'a> RedfishService<'a> {
         let words: &[&str] = match device {
             BootDevice::Network => &["Pxe", "UefiHttp"],
             BootDevice::Disk => &["Hdd"],
+            BootDevice::Cd => &["Cd"],
             BootDevice::Default => &["None"],
         };
         let target = words.iter().find(|word| offered(TARGET, word));
@@ -224,7 +225,7 @@ impl<'a> RedfishService<'a> {
     }
 
     /// Reads the system. Returns its path and its resource.
-    async fn system(&self) -> Result<(String, Value), BmcError> {
+    pub(super) async fn system(&self) -> Result<(String, Value), BmcError> {
         let path = self.system_path().await?;
         let system = self.request(Method::GET, &path, None).await?;
         Ok((path, system))
@@ -294,7 +295,7 @@ impl<'a> RedfishService<'a> {
     }
 
     /// Sends a request. Returns the body of a successful reply; null for none.
-    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BmcError> {
+    pub(super) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BmcError> {
         let answer = self.send(method.clone(), path, body, None).await?;
         self.read_reply(&method, &answer)
     }
@@ -452,7 +453,7 @@ impl<'a> RedfishService<'a> {
         BmcError::Unreachable { at: self.at.to_string(), cause: cause.to_string() }
     }
 
-    fn unsupported(&self, what: impl Into<String>) -> BmcError {
+    pub(super) fn unsupported(&self, what: impl Into<String>) -> BmcError {
         BmcError::Unsupported { at: self.at.to_string(), what: what.into() }
     }
 

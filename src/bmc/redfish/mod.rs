@@ -1,3 +1,4 @@
 //! Redfish (DSP0266).
 
 pub mod client;
+mod virtual_media;
