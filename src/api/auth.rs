@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
 use crate::api::browser::{is_browser_request, is_cross_site, is_same_origin};
-use crate::api::session::{self, Session};
+use crate::api::session::{self, BrowserSession};
 use crate::gate::tokens;
 use crate::http::host_header;
 use crate::http::peer::{Peer, PeerTrust};
@@ -131,7 +131,7 @@ impl Access {
     /// Returns the role of a browser's login and the login's end, in seconds since 1970 (UTC); `None` for a request that
     /// a page of another site caused.
     pub fn session(&self, headers: &HeaderMap) -> Option<(Role, i64)> {
-        let session = Session::of(headers).filter(|_| !is_cross_site(headers))?;
+        let session = BrowserSession::of(headers).filter(|_| !is_cross_site(headers))?;
         let role = [Role::Admin, Role::Viewer].into_iter().find(|role| role.as_str() == session.role)?;
         session.is_valid(self.tokens.of(role)?, now().as_second()).then_some((role, session.end))
     }

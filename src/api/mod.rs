@@ -17,6 +17,7 @@ pub mod route_search;
 pub mod router;
 pub mod routes;
 pub mod session;
+pub mod settings;
 pub mod state;
 pub mod ui;
 pub mod uploads;

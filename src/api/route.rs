@@ -126,6 +126,8 @@ pub enum UiEndpoint {
     Network,
     /// The page of the timeline.
     Activity,
+    /// The page of the settings in force.
+    Settings,
 }
 
 /// The requests of machines.
@@ -213,6 +215,8 @@ pub enum ApiEndpoint {
     Rehearsal,
     /// Lists the server's interfaces, with the servers heard on them.
     Interfaces,
+    /// Lists the settings in force.
+    Settings,
 }
 
 /// The operations on objects.

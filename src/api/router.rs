@@ -22,7 +22,7 @@ use crate::api::objects::{
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
-use crate::api::{generate, openapi, redfish, rehearsal, route_search, ui, uploads};
+use crate::api::{generate, openapi, redfish, rehearsal, route_search, settings, ui, uploads};
 use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
@@ -365,6 +365,7 @@ async fn api(
         }
         ApiEndpoint::Rehearsal => rehearsal::machine(shared, request.uri().query(), role).await,
         ApiEndpoint::Interfaces => interfaces(shared).await,
+        ApiEndpoint::Settings => Ok(settings::list(shared)),
         ApiEndpoint::ListNamespaces => namespaces::list(shared, request.uri().query(), request.headers()),
         ApiEndpoint::ReadNamespace => {
             let name = target.parameter("name").unwrap_or_default();

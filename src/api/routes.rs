@@ -425,6 +425,10 @@ static ROUTES: &[Route] = &[
         )],
     ),
     route(
+        "/api/v1/settings",
+        &[get("listSettings", "Lists the settings in force.", Viewer, Endpoint::Api(Api::Settings))],
+    ),
+    route(
         "/api/v1/configs/ignition/generate",
         &[post("generateIgnition", "Generates Ignition configs.", Admin, Endpoint::Api(Api::GenerateIgnition))],
     ),

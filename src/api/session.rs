@@ -13,7 +13,7 @@ pub const LIFETIME: i64 = 12 * 3600;
 
 /// The content of the cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session<'a> {
+pub struct BrowserSession<'a> {
     /// Name of the role.
     pub role: &'a str,
     /// End of the session, in seconds since 1970 (UTC).
@@ -22,7 +22,7 @@ pub struct Session<'a> {
     signature: &'a str,
 }
 
-impl<'a> Session<'a> {
+impl<'a> BrowserSession<'a> {
     /// Returns the session in the cookies of a request. Its signature is not verified yet.
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
         let fields = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -72,17 +72,17 @@ mod tests {
         assert!(cookie.ends_with("; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict; Secure"), "{cookie}");
         let pair = cookie.split(';').next().unwrap();
         let fields = headers(&format!("a=b; {pair}"));
-        let session = Session::of(&fields).unwrap();
+        let session = BrowserSession::of(&fields).unwrap();
         assert_eq!((session.role, session.end), ("viewer", 1000));
         assert!(session.is_valid("secret", 999));
         assert!(!session.is_valid("secret", 1000), "it has ended");
         assert!(!session.is_valid("other", 999));
         for (from, to) in [("viewer", "admin"), (".1000.", ".9000.")] {
             let fields = headers(&pair.replace(from, to));
-            assert!(!Session::of(&fields).unwrap().is_valid("secret", 999), "{to}");
+            assert!(!BrowserSession::of(&fields).unwrap().is_valid("secret", 999), "{to}");
         }
         for cookie in ["", "bootlatch_session=", "bootlatch_session=viewer.x.00", "other=viewer.1.00"] {
-            assert_eq!(Session::of(&headers(cookie)), None, "{cookie}");
+            assert_eq!(BrowserSession::of(&headers(cookie)), None, "{cookie}");
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::api::auth::Access;
 use crate::api::objects::pages::Pages;
 use crate::api::redfish::host_locks::HostLocks;
 use crate::api::redfish::sessions::Sessions;
+use crate::api::settings::Setting;
 use crate::api::ui::places::StreamPlaces;
 use crate::gate::Gate;
 use crate::gate::rehearsal::ProtocolQueries;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub retry_queue: Arc<Mutex<()>>,
     /// Questions that the protocols answer.
     pub queries: Arc<ProtocolQueries>,
+    /// The settings in force.
+    pub settings: Vec<Setting>,
     /// Faults of the manifests; the server is not ready while there are any.
     pub faults: watch::Receiver<Vec<String>>,
 }
@@ -61,6 +64,7 @@ impl Shared {
         folders: Folders,
         access: Access,
         queries: ProtocolQueries,
+        settings: Vec<Setting>,
         faults: watch::Receiver<Vec<String>>,
     ) -> Self {
         Self {
@@ -74,6 +78,7 @@ impl Shared {
             host_locks: HostLocks::default(),
             retry_queue: Arc::default(),
             queries: Arc::new(queries),
+            settings,
             faults,
         }
     }

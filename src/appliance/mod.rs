@@ -221,8 +221,9 @@ impl Appliance {
         spawn_syslog(&mut services, syslog_sockets, &gate, &stopped);
         let access = settings::api_access(&config, tokens);
         let folders = settings::folders(&config);
+        let settings = settings::in_force(&config);
         let queries = queries::connect(dhcp.queries, files, policy, &gate);
-        let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, manifests.faults());
+        let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, settings, manifests.faults());
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, (solicitations, firmware_v6), &config, &gate, &stopped);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::api::auth;
+use crate::api::settings::Setting;
 use crate::api::state::Folders;
 use crate::boot::Site;
-use crate::config::{Api, BootFileIn, Config, Dhcp, DhcpSocket, IscsiAccess, OnOtherServer};
+use crate::config::{self, Api, BootFileIn, Config, Dhcp, DhcpSocket, IscsiAccess, OnOtherServer};
 use crate::dhcp;
 use crate::http::connection_limits::HttpLimits;
 use crate::images::served_directory::ServedDirectory;
@@ -50,6 +51,12 @@ pub fn folders(config: &Config) -> Folders {
 pub fn api_access(config: &Config, tokens: auth::Tokens) -> auth::Access {
     let Api { trust_loopback, trust_socket, proxies, .. } = &config.api;
     auth::Access { tokens, trust_loopback: *trust_loopback, trust_socket: *trust_socket, proxies: proxies.clone() }
+}
+
+/// Returns the settings in force, as the API shows them.
+pub fn in_force(config: &Config) -> Vec<Setting> {
+    let found = config::settings::in_force(config).into_iter();
+    found.map(|one| Setting { key: one.key.to_owned(), value: one.value, origin: one.origin }).collect()
 }
 
 /// Returns the limits of HTTP.

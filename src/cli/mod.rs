@@ -32,6 +32,7 @@ mod reference;
 mod refusals;
 mod rehearse;
 mod seed;
+mod settings;
 mod show;
 mod source;
 mod status;
@@ -99,6 +100,12 @@ enum RootCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: show::OutputFormat,
     },
+    /// Show the server's settings in force, and where each comes from
+    Settings {
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: show::OutputFormat,
+    },
     /// Show the versions of this program and of the server
     Version {
         /// Do not ask the server
@@ -162,6 +169,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
         RootCommand::Doctor(args) => doctor::doctor(&args, examine),
         RootCommand::Rehearse(args) => run_async(rehearse::rehearse(&connection_args, &args)),
         RootCommand::Status { output } => run_async(status::status(&connection_args, output)),
+        RootCommand::Settings { output } => run_async(settings::settings(&connection_args, output)),
         RootCommand::Version { client, output } => run_async(status::version(&connection_args, client, output)),
         RootCommand::Context(verb) => context::run(verb, &connection_args),
         RootCommand::Kubeconfig { name, namespace, output } => {

@@ -7,6 +7,7 @@ mod iscsi;
 mod limits;
 mod log_format;
 mod renamed_keys;
+pub mod settings;
 mod syslog;
 mod tftp;
 mod validator;
@@ -99,6 +100,8 @@ pub struct Config {
     pub limits: Limits,
     /// The keys of the file, as they are written there.
     pub keys: FileKeys,
+    /// Where the keys that were set come from.
+    pub origins: settings::Origins,
 }
 
 /// An invalid configuration: the file, the line if it is known, the key, and the fault.
@@ -318,6 +321,7 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         log_format: flags.log_format.or(raw.log_format).unwrap_or_default(),
         limits: validator.limits(&raw.limits)?,
         keys: FileKeys::of(text),
+        origins: settings::origins(text, path, flags),
     })
 }
 
@@ -443,8 +447,9 @@ mod tests {
 
     #[test]
     fn the_example_is_the_default() {
-        let example = read(EXAMPLE).unwrap();
-        let plain = read("interface = \"eth1\"").unwrap();
+        let without_origins = |config| Config { origins: settings::Origins::new(), ..config };
+        let example = without_origins(read(EXAMPLE).unwrap());
+        let plain = without_origins(read("interface = \"eth1\"").unwrap());
         assert_eq!(format!("{example:?}"), format!("{plain:?}"));
         // The file must stay valid without the comment marks.
         read(&uncommented_example()).unwrap();

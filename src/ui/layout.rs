@@ -5,12 +5,13 @@ use maud::{DOCTYPE, Markup, html};
 use crate::ui::assets;
 
 /// The navigation: the path of each page and its title.
-const NAVIGATION: [(&str, &str); 5] = [
+const NAVIGATION: [(&str, &str); 6] = [
     ("/ui/hosts", "Hosts"),
     ("/ui/isos", "ISOs"),
     ("/ui/configs", "Configs"),
     ("/ui/network", "Network"),
     ("/ui/activity", "Activity"),
+    ("/ui/settings", "Settings"),
 ];
 /// The keys that all pages know, for the help dialog.
 const KEYS: [(&str, &str); 7] = [

@@ -184,10 +184,34 @@ pub fn network() -> Markup {
         div.page {
             header.title {
                 h1 { "Network" }
-                p.facts { "Interfaces with DHCP, and the other servers that were heard on them." }
+                p.facts { "Interfaces with DHCP, other servers that were heard on them, and what was dropped." }
                 div.actions { button type="button" #refresh { "Look again" } }
             }
             div #interfaces aria-live="polite" {}
+        }
+    }
+}
+
+/// Returns the page of the settings in force.
+pub fn settings() -> Markup {
+    html! {
+        div.page {
+            header.title {
+                h1 { "Settings" }
+                p.facts { "In force since the server started, with where each comes from." }
+            }
+            div.tools role="search" aria-label="Settings" {
+                label.hidden for="search" { "Search settings" }
+                input #search type="search" placeholder="Search key or value" autocomplete="off" spellcheck="false";
+                label.check { input #changed type="checkbox"; "Only those that were set" }
+                output #count for="search changed" {}
+            }
+            div.panel.flush {
+                table.plain #settings aria-label="Settings" {
+                    thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } th scope="col" { "From" } } }
+                    tbody #setting-rows {}
+                }
+            }
         }
     }
 }

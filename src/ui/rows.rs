@@ -10,7 +10,7 @@ use crate::fleet::{
 /// The rows of changed objects, and the identities of deleted ones.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Rows {
+pub struct PageRows {
     /// Hosts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostRow>,
@@ -31,7 +31,7 @@ pub struct Rows {
     pub gone_configs: Vec<String>,
 }
 
-impl Rows {
+impl PageRows {
     /// Adds the row of an object.
     pub fn add(&mut self, object: &Object) {
         match object {
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     fn row(kind: Kind, object: serde_json::Value) -> serde_json::Value {
-        let mut rows = Rows::default();
+        let mut rows = PageRows::default();
         rows.add(&Object::from_json(kind, object).unwrap());
         serde_json::to_value(rows).unwrap()
     }

@@ -182,7 +182,7 @@ def reads(server):
         watch = server.watch(f"{plural}?watch=true")
         yield watch.take(len(ask("GET", plural).json["items"]))
         watch.close()
-    for path in (f"{HOSTS}/s", f"{HOSTS}/s/timeline", f"{HOSTS}/s/seed", "/api/v1/timeline", "/metrics", "/version", "/openapi/v3/api/v1", "/openapi/v2", "/", "/ui", "/ui/hosts/s",
+    for path in (f"{HOSTS}/s", f"{HOSTS}/s/timeline", f"{HOSTS}/s/seed", "/api/v1/timeline", "/metrics", "/version", "/openapi/v3/api/v1", "/openapi/v2", "/", "/ui", "/ui/rows", "/ui/hosts/default/s",
                  "/redfish/v1/Systems/s", "/redfish/v1/Systems", "/redfish/v1/Managers", "/redfish/v1/Managers/s"):
         yield ask("GET", path)
         yield ask("GET", path, token=(server.state / "viewer.token").read_text().strip())

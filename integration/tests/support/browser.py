@@ -58,7 +58,7 @@ class Window:
     """A browser window with cookies of its own. It records what the page logs as errors, and each request."""
 
     def __init__(self, browser, server, theme="light", width=1366, height=820, port=PORT):
-        self.server, self.base = server, f"http://{server.address}:{port}"
+        self.server, self.base = server, f"http://{server.address}" + ("" if port == 80 else f":{port}")
         self.context = browser.new_context(base_url=self.base, color_scheme=theme, viewport={"width": width, "height": height},
                                            reduced_motion="reduce")
         self.context.set_default_timeout(15000 * slowness())

@@ -1,6 +1,7 @@
 """The pages of ISOs, configs, activity and the network."""
 
 import hashlib
+import json
 
 import pytest
 from support.browser import Window
@@ -162,5 +163,24 @@ def test_the_network_shows_the_interfaces(server, open_window):
     panel = page.get_by_role("region", name=f"Interface {items[0]['name']}")
     panel.wait_for()
     assert items[0]["address"] in panel.inner_text()
+    server.ask("GET", "/ipxe", token=None)
     page.get_by_role("button", name="Look again").click()
     panel.get_by_text("No other DHCP or boot server was heard lately.").wait_for()
+    counters = page.get_by_role("region", name="Dropped and refused")
+    counters.get_by_role("row").filter(has_text="dropped").filter(has_text="http").first.wait_for()
+
+
+def test_the_settings_say_where_they_come_from(server, open_window):
+    window = open_window()
+    page = window.log_in(path="/ui/settings")
+    page.get_by_label("Only those that were set").check()
+    line = page.locator("#setting-rows tr", has_text="http_port")
+    line.wait_for()
+    assert [cell.inner_text() for cell in line.locator("td").all()] == [str(PORT), "--http-port"]
+    assert page.url.endswith("?set=yes")
+    page.get_by_label("Only those that were set").uncheck()
+    page.get_by_label("Search settings").fill("unknown_hosts_per")
+    page.get_by_text("2 of").wait_for()
+    shown = server.run("settings", "-o", "json")
+    items = {item["key"]: item for item in json.loads(shown.stdout)}
+    assert items["limits.unknown_hosts_per_network"] == {"key": "limits.unknown_hosts_per_network", "value": "4096", "origin": "default"}

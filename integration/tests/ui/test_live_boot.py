@@ -11,7 +11,6 @@ from lab.lab import Lab
 from lab.network import APPLIANCE_ADDRESS
 from support.browser import Window, chromium
 from support.network import CLONE_NEWNET
-from support.server import PORT
 from support.waiting import eventually
 
 
@@ -45,10 +44,10 @@ def test_an_install_appears_live(firmware):
     os.environ.setdefault("LAB_BINARY", os.environ["BOOTLATCH"])
     with Lab(kit.load(), f"page-{firmware}") as lab:
         # The machine is held first: the page approves it.
-        lab.serve("hold", "--http-port", str(PORT))
+        lab.serve("hold")
         run = Cycle(lab, lab.machine(firmware))
         with inside(lab.network.appliance), chromium() as browser:
-            window = Window(browser, LabServer(lab.appliance))
+            window = Window(browser, LabServer(lab.appliance), port=80)
             page = window.log_in()
             run.power_on()
             name = host_name(run.machine)
@@ -64,7 +63,7 @@ def test_an_install_appears_live(firmware):
             window.wait_until_live()
             run.reset()
             before = len(window.requests)
-            page.set_default_timeout(600_000)
+            page.set_default_timeout(400_000)
             page.locator("#phase[data-phase=Offered]").wait_for()
             lane = lambda title: page.locator(".lane", has=page.get_by_role("rowheader", name=title, exact=True))
             lane("DHCP").locator(".bar").first.wait_for(state="attached")

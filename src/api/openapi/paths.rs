@@ -87,6 +87,7 @@ fn api(endpoint: ApiEndpoint) -> Details {
             mac["required"] = true.into();
             objects::rehearsal(details.parameter(mac)).fails(&[400, 401, 403, 422, 503])
         }
+        ApiEndpoint::Settings => details.returns(200, "SettingList").fails(&[401]),
         ApiEndpoint::Interfaces => details.returns(200, "InterfaceList").fails(&[401, 503]),
         ApiEndpoint::ListNamespaces => details.response(200, any("The namespaces.")).fails(&[400, 401, 406]),
         ApiEndpoint::ReadNamespace => details.response(200, any("The namespace.")).fails(&[401, 404, 406]),

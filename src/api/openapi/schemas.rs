@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
+use crate::api::settings::SettingList;
 use crate::boot::rehearsal::Rehearsal;
 use crate::fleet::conditions::Condition;
 use crate::fleet::{BootConfigSpec, HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Meta};
@@ -64,6 +65,7 @@ pub fn all() -> Value {
     schemas.derive::<BootDeviceRequest>("BootDeviceRequest", Usage::Request);
     schemas.derive::<VirtualMedium>("VirtualMedium", Usage::Reply);
     schemas.derive::<InterfaceList>("InterfaceList", Usage::Reply);
+    schemas.derive::<SettingList<'static>>("SettingList", Usage::Reply);
     schemas.derive::<Rehearsal>("Rehearsal", Usage::Reply);
     schemas.derive::<IgnitionRequest>("IgnitionRequest", Usage::Request);
     schemas.derive::<CloudInitRequest>("CloudInitRequest", Usage::Request);

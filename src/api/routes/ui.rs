@@ -27,6 +27,7 @@ pub(super) static UI_ROUTES: &[Route] = &[
     route("/ui/configs", &[page("uiConfigs", "Returns the page of all boot configs.", Ui::Configs)]),
     route("/ui/network", &[page("uiNetwork", "Returns the page of the network.", Ui::Network)]),
     route("/ui/activity", &[page("uiActivity", "Returns the page of the timeline.", Ui::Activity)]),
+    route("/ui/settings", &[page("uiSettings", "Returns the page of the settings in force.", Ui::Settings)]),
 ];
 
 const fn page(id: &'static str, summary: &'static str, endpoint: Ui) -> Operation {

@@ -31,7 +31,7 @@ use crate::http::peer::Peer;
 use crate::http::reply::{Body, Reply};
 use crate::store::{ChangeKind, ChangeRecord, TooOld, now};
 use crate::ui::assets;
-use crate::ui::rows::Rows;
+use crate::ui::rows::PageRows;
 
 /// Interval between two events: the changes of an object in it are one.
 const COLLECT_INTERVAL: Duration = Duration::from_millis(250);
@@ -147,7 +147,7 @@ struct EventStream {
 }
 
 /// Reason for which a stream stopped waiting.
-enum Woken {
+enum StreamWakeup {
     Changed,
     Quiet,
     Ended,
@@ -167,9 +167,9 @@ impl EventStream {
                 return Some((part.into(), self));
             }
             match self.wait().await {
-                Woken::Changed => {}
-                Woken::Quiet => part.push_str(":\n\n"),
-                Woken::Ended => return None,
+                StreamWakeup::Changed => {}
+                StreamWakeup::Quiet => part.push_str(":\n\n"),
+                StreamWakeup::Ended => return None,
             }
         }
     }
@@ -202,7 +202,7 @@ impl EventStream {
         }
     }
 
-    async fn wait(&mut self) -> Woken {
+    async fn wait(&mut self) -> StreamWakeup {
         let (next, end, version, versions) = (self.next, self.end, self.version, &mut self.versions);
         let (entries, has_entries) = (&mut self.entries, self.host.is_some() || self.activity.is_some());
         let has_host = self.host.is_some();
@@ -222,19 +222,19 @@ impl EventStream {
         };
         tokio::select! {
             biased;
-            _ = self.stop.wait_for(|stop| *stop) => Woken::Ended,
-            () = ended => Woken::Ended,
-            alive = changed => if alive { Woken::Changed } else { Woken::Ended },
-            () = tokio::time::sleep(COMMENT_INTERVAL) => Woken::Quiet,
+            _ = self.stop.wait_for(|stop| *stop) => StreamWakeup::Ended,
+            () = ended => StreamWakeup::Ended,
+            alive = changed => if alive { StreamWakeup::Changed } else { StreamWakeup::Ended },
+            () = tokio::time::sleep(COMMENT_INTERVAL) => StreamWakeup::Quiet,
         }
     }
 }
 
 /// Returns the rows of changes, oldest first.
-fn rows(changes: &[Arc<ChangeRecord>]) -> Rows {
+fn rows(changes: &[Arc<ChangeRecord>]) -> PageRows {
     let last: BTreeMap<Key, &ChangeRecord> =
         changes.iter().map(|change| (change.object.key(), change.as_ref())).collect();
-    let mut rows = Rows::default();
+    let mut rows = PageRows::default();
     for (key, change) in &last {
         match change.operation {
             ChangeKind::Added | ChangeKind::Modified => rows.add(&change.object),

@@ -69,12 +69,15 @@ pub async fn answer(
             Some(viewer) => host_page(shared, parts, viewer),
             None => to_login(request.uri()),
         },
-        UiEndpoint::Hosts | UiEndpoint::Isos | UiEndpoint::Configs | UiEndpoint::Network | UiEndpoint::Activity => {
-            match viewer(shown) {
-                Some(viewer) => page(StatusCode::OK, list_page(endpoint, viewer)),
-                None => to_login(request.uri()),
-            }
-        }
+        UiEndpoint::Hosts
+        | UiEndpoint::Isos
+        | UiEndpoint::Configs
+        | UiEndpoint::Network
+        | UiEndpoint::Activity
+        | UiEndpoint::Settings => match viewer(shown) {
+            Some(viewer) => page(StatusCode::OK, list_page(endpoint, viewer)),
+            None => to_login(request.uri()),
+        },
     };
     let headers = reply.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
@@ -106,12 +109,13 @@ async fn data(
     }
 }
 
-/// Returns the HTML of a page that shows objects of a kind.
+/// Returns the HTML of a page that shows no single object.
 fn list_page(endpoint: UiEndpoint, viewer: layout::Viewer) -> String {
     let (title, name, content) = match endpoint {
         UiEndpoint::Isos => ("ISOs", "isos", pages::isos()),
         UiEndpoint::Configs => ("Configs", "configs", pages::configs()),
         UiEndpoint::Network => ("Network", "network", pages::network()),
+        UiEndpoint::Settings => ("Settings", "settings", pages::settings()),
         UiEndpoint::Activity => ("Activity", "activity", pages::activity()),
         _ => ("Hosts", "hosts", pages::hosts()),
     };

@@ -14,7 +14,7 @@ use crate::api::ui::{accepts_gzip, host_key};
 use crate::fleet::{Key, Kind};
 use crate::http::reply::{self, JSON, Reply};
 use crate::store::{Snapshot, now};
-use crate::ui::rows::Rows;
+use crate::ui::rows::PageRows;
 
 /// All rows at one version.
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct AllRows {
     /// The server's time, in milliseconds since 1970 (UTC).
     time: i64,
     #[serde(flatten)]
-    rows: Rows,
+    rows: PageRows,
 }
 
 /// Answers the request for all rows. With `host` in the query, only that host is among them.
@@ -47,7 +47,7 @@ pub async fn all(shared: &Shared, headers: &HeaderMap, query: Option<&str>) -> R
 
 /// `host`: the key of the only host; no host at all if it is no key.
 fn encode(state: &Snapshot, host: Option<&Option<Key>>, is_compressed: bool) -> std::io::Result<Vec<u8>> {
-    let mut rows = Rows::default();
+    let mut rows = PageRows::default();
     for kind in Kind::ALL {
         match host {
             Some(key) if kind == Kind::BareMetalHost => {

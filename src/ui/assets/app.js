@@ -2000,10 +2000,31 @@ class NetworkPage {
       const { items } = await request("GET", "/api/v1/interfaces");
       const heard = serverNow();
       if (!items.length) return box.replaceChildren(element("p", { class: "panel hint" }, "DHCP is off: machines are told by another server where to boot from."));
-      box.replaceChildren(...items.map((one) => this.panel(one, heard)));
+      box.replaceChildren(...items.map((one) => this.panel(one, heard)), await this.counters());
     } catch (refusal) {
       box.replaceChildren(element("p", { class: "error", role: "alert" }, refusal.message));
     }
+  }
+
+  /** Returns what was dropped and refused since the server started, by the counters of the metrics. */
+  async counters() {
+    const text = await (await fetch("/metrics")).text();
+    const lines = [...text.matchAll(/^bootlatch_(packets_dropped|requests_refused)_total\{(.*)\} (\d+)/gm)].filter(([, , , count]) => count !== "0");
+    const label = (labels, name) => new RegExp(`${name}="([^"]*)"`).exec(labels)?.[1] ?? "";
+    const found = lines
+      .map(([, what, labels, count]) => ({ what: what === "packets_dropped" ? "dropped" : "refused", protocol: label(labels, "protocol"), reason: label(labels, "reason"), count: Number(count) }))
+      .sort((a, b) => b.count - a.count);
+    const heads = ["Count", "What", "Protocol", "Reason"].map((title) => element("th", { scope: "col", class: title === "Count" ? "number" : null }, title));
+    const line = ({ what, protocol, reason, count }) =>
+      element("tr", {}, element("td", { class: "number" }, String(count)), element("td", {}, what), element("td", {}, protocol), element("td", { class: "wrap" }, reason.replaceAll("_", " ")));
+    return element(
+      "section",
+      { class: "panel", "aria-label": "Dropped and refused" },
+      element("h2", {}, "Dropped and refused since the start"),
+      found.length
+        ? element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...found.map(line)))
+        : element("p", { class: "hint" }, "Nothing was dropped, and no request was refused."),
+    );
   }
 
   panel({ name, address, mode, standsDown, servers }, heard) {
@@ -2030,6 +2051,39 @@ class NetworkPage {
         ? element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...lines))
         : element("p", { class: "hint" }, "No other DHCP or boot server was heard lately."),
     );
+  }
+}
+
+// ---- Settings ------------------------------------------------------------------------------------------------------
+
+async function showSettings() {
+  rowsQuery = "?host=";
+  const query = new URLSearchParams(location.search);
+  const [search, changed] = [find("#search"), find("#changed")];
+  [search.value, changed.checked] = [query.get("q") ?? "", query.has("set")];
+  let items = [];
+  const draw = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const matches = ({ key, value, origin }) => (!changed.checked || origin !== "default") && words.every((word) => `${key} ${value} ${origin}`.toLowerCase().includes(word));
+    const found = items.filter(matches);
+    const make = ({ key, value, origin }) =>
+      element("tr", { class: origin === "default" ? "" : "set" }, element("th", { scope: "row" }, element("code", {}, key)), element("td", { class: "wrap" }, element("code", {}, value)), element("td", { class: "wrap" }, origin));
+    keyed(find("#setting-rows"), found, ({ key }) => key, make);
+    setText(find("#count"), found.length === items.length ? `${items.length} settings` : `${found.length} of ${items.length} settings`);
+  };
+  const filter = () => {
+    const pairs = [["q", search.value], ["set", changed.checked ? "yes" : ""]].filter(([, value]) => value);
+    const text = new URLSearchParams(pairs).toString();
+    history.replaceState(null, "", text ? `?${text}` : location.pathname);
+    draw();
+  };
+  search.addEventListener("input", filter);
+  changed.addEventListener("change", filter);
+  try {
+    ({ items } = await request("GET", "/api/v1/settings"));
+    draw();
+  } catch (refusal) {
+    toast(refusal.message, { isError: true });
   }
 }
 
@@ -2095,6 +2149,7 @@ const pages = {
   configs: () => new ConfigPage(),
   activity: () => new ActivityPage(),
   network: () => new NetworkPage(),
+  settings: () => showSettings(),
 };
 
 if (pages[page]) {
