@@ -195,6 +195,8 @@ fn request_lease(testbed: &mut HandlerTestbed) -> PendingReplies {
 #[tokio::test]
 async fn a_lease_is_durable_before_its_acknowledgement_leaves() {
     let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
+    // Only machines that were seen to boot are followed.
+    testbed.fixture.gate.trace(VM, Step::PoweredOn);
     let mut out = request_lease(&mut testbed);
     assert!(out.replies.is_empty(), "the acknowledgement waits for the record");
     let address = out.after_commit[0].0.address;
@@ -220,6 +222,8 @@ async fn until_step(testbed: &HandlerTestbed, step: Step) {
 #[tokio::test]
 async fn an_acknowledgement_that_cannot_be_sent_is_recorded() {
     let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
+    // Only machines that were seen to boot are followed.
+    testbed.fixture.gate.trace(VM, Step::PoweredOn);
     let mut out = request_lease(&mut testbed);
     let to = out.after_commit[0].1.as_ref().unwrap().to.clone();
     let Destination::LinkLayer { address, .. } = to else { panic!("a reply to the link-layer address: {to:?}") };
@@ -232,6 +236,8 @@ async fn an_acknowledgement_that_cannot_be_sent_is_recorded() {
 #[tokio::test]
 async fn without_the_store_no_acknowledgement_leaves() {
     let mut testbed = HandlerTestbed::new("hold", InterfaceMode::Server);
+    // Only machines that were seen to boot are followed.
+    testbed.fixture.gate.trace(VM, Step::PoweredOn);
     let mut out = request_lease(&mut testbed);
     testbed.fixture.break_store();
     let (done, sent) = tokio::sync::oneshot::channel::<usize>();
