@@ -73,7 +73,8 @@ impl ApiFixture {
         let folders = Folders { firmware, files, volumes: Arc::new(Volumes::new(Vec::new())) };
         let (faults, watched) = watch::channel(Vec::new());
         let places = Places { isos: path.join("isos"), site: base.gate.site.load_full() };
-        let shared = Shared::new(base.gate.clone(), places, folders, access, without_protocols(), Vec::new(), watched);
+        let shared =
+            Shared::new(base.gate.clone(), places, folders, access, without_protocols(), Arc::default(), watched);
         Self { shared: Arc::new(shared), base, admin, viewer, faults }
     }
 

@@ -16,8 +16,8 @@ use crate::api::machine::{configs, images, reports, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
-    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, power, timeline_watch,
-    watch, write,
+    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, power,
+    timeline_watch, watch, write,
 };
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};

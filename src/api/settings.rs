@@ -31,5 +31,5 @@ pub struct Setting {
 
 /// Answers `/api/v1/settings`.
 pub fn list(shared: &Shared) -> Reply {
-    json(StatusCode::OK, &SettingList { kind: "SettingList", api_version: "v1", items: &shared.settings })
+    json(StatusCode::OK, &SettingList { kind: "SettingList", api_version: "v1", items: &shared.settings.load() })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
 use crate::admission::prepare::Places;
@@ -39,8 +40,8 @@ pub struct Shared {
     pub retry_queue: Arc<Mutex<()>>,
     /// Questions that the protocols answer.
     pub queries: Arc<ProtocolQueries>,
-    /// The settings in force.
-    pub settings: Vec<Setting>,
+    /// The settings in force. A reload changes them.
+    pub settings: Arc<ArcSwap<Vec<Setting>>>,
     /// Faults of the manifests; the server is not ready while there are any.
     pub faults: watch::Receiver<Vec<String>>,
 }
@@ -64,7 +65,7 @@ impl Shared {
         folders: Folders,
         access: Access,
         queries: ProtocolQueries,
-        settings: Vec<Setting>,
+        settings: Arc<ArcSwap<Vec<Setting>>>,
         faults: watch::Receiver<Vec<String>>,
     ) -> Self {
         Self {

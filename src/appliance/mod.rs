@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -221,13 +222,13 @@ impl Appliance {
         spawn_syslog(&mut services, syslog_sockets, &gate, &stopped);
         let access = settings::api_access(&config, tokens);
         let folders = settings::folders(&config);
-        let settings = settings::in_force(&config);
+        let shown = Arc::new(ArcSwap::from_pointee(settings::in_force(&config)));
+        let reload: ReloadConfig = reload::reloader(flags, config.keys.clone(), (gate.clone(), shown.clone()));
         let queries = queries::connect(dhcp.queries, files, policy, &gate);
-        let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, settings, manifests.faults());
+        let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, shown, manifests.faults());
         let limits = settings::http_limits(&config);
         spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
         spawn_side_services(&mut services, (solicitations, firmware_v6), &config, &gate, &stopped);
-        let reload: ReloadConfig = reload::reloader(flags, config.keys.clone(), &gate);
         services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);

@@ -2,21 +2,36 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
+use crate::api::settings::Setting;
 use crate::config::{self, FileKeys, Flags};
 use crate::controllers::manifests::ReloadConfig;
 use crate::gate::Gate;
+
+use super::settings;
 
 /// Keys that change without a restart: those that only decisions depend on. Of a table all keys.
 const LIVE: [&str; 3] = ["unknown_hosts", "rules", "config_access."];
 
 /// Returns what loads the configuration again. It returns what the operator must know: a file that is not valid, whose
 /// earlier content stays in force, or keys that wait for a restart.
-pub fn reloader(flags: Flags, started: FileKeys, gate: &Arc<Gate>) -> ReloadConfig {
-    let gate = gate.clone();
-    Arc::new(move || reload(&flags, &started, &gate).into_iter().collect())
+///
+/// `shown` are the settings in force, as the API shows them.
+pub fn reloader(
+    flags: Flags,
+    started: FileKeys,
+    (gate, shown): (Arc<Gate>, Arc<ArcSwap<Vec<Setting>>>),
+) -> ReloadConfig {
+    Arc::new(move || reload(&flags, &started, &gate, &shown).into_iter().collect())
 }
 
-fn reload(flags: &Flags, started: &FileKeys, gate: &Gate) -> Option<String> {
+/// Returns whether a key changes without a restart.
+fn is_live(key: &str) -> bool {
+    LIVE.iter().any(|live| key == *live || (live.ends_with('.') && key.starts_with(live)))
+}
+
+fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Setting>>) -> Option<String> {
     let config = match config::load(flags) {
         Ok(config) => config,
         Err(error) => {
@@ -24,6 +39,9 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate) -> Option<String> {
             return Some(format!("configuration not loaded: {error}"));
         }
     };
+    let fresh = settings::in_force(&config);
+    let now = |old: &Setting| fresh.iter().find(|new| new.key == old.key && is_live(&new.key)).unwrap_or(old).clone();
+    shown.store(Arc::new(shown.load().iter().map(now).collect()));
     let site = gate.site();
     let fresh = crate::boot::Site {
         unknown_hosts: config.unknown_hosts,
@@ -31,7 +49,6 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate) -> Option<String> {
         ..(**site).clone()
     };
     gate.site.store(Arc::new(fresh));
-    let is_live = |key: &str| LIVE.iter().any(|live| key == *live || (live.ends_with('.') && key.starts_with(live)));
     let waiting: Vec<&str> = started.changed(&config.keys).into_iter().filter(|key| !is_live(key)).collect();
     let waiting = waiting.join(", ");
     if waiting.is_empty() {
@@ -56,7 +73,10 @@ mod tests {
         let path = directory.path().join("bootlatch.toml");
         let flags = Flags { config: Some(path.clone()), interface: Some("lo".to_owned()), ..Flags::default() };
         let first = "unknown_hosts = \"hold\"\nhttp_port = 80\n";
-        let reload = reloader(flags, FileKeys::of(first), &fixture.gate);
+        let started = config::parse("unknown_hosts = \"hold\"", &path, &flags).unwrap();
+        let shown = Arc::new(ArcSwap::from_pointee(settings::in_force(&started)));
+        let reload = reloader(flags, FileKeys::of(first), (fixture.gate.clone(), shown.clone()));
+        let value = |key: &str| shown.load().iter().find(|one| one.key == key).map(|one| one.value.clone()).unwrap();
         let load = |text: &str| {
             std::fs::write(&path, text).unwrap();
             (reload(), fixture.gate.site().unknown_hosts.otherwise.clone(), fixture.gate.site().config_access.require)
@@ -65,6 +85,8 @@ mod tests {
         assert_eq!(load(first), (vec![], UnknownHostAction::Hold, before));
         let live = "unknown_hosts = \"menu\"\nhttp_port = 80\n[config_access]\nrequire = \"token\"\n";
         assert_eq!(load(live), (vec![], UnknownHostAction::Menu, ConfigProof::Token));
+        assert_eq!((value("unknown_hosts"), value("config_access.require")), ("\"menu\"".into(), "\"token\"".into()));
+        let port = value("http_port");
         let broken = "unknown_hosts = \"hold\"\nhttp_port = 80\nnonsense = 1\n";
         let (said, action, _) = load(broken);
         assert_eq!(action, UnknownHostAction::Menu, "the earlier one stays in force");
@@ -72,6 +94,7 @@ mod tests {
         let (said, action, _) = load("unknown_hosts = \"hold\"\nhttp_port = 8080\n[dhcp]\nmode = \"off\"\n");
         assert_eq!(action, UnknownHostAction::Hold);
         assert_eq!(said, ["restart needed for changed keys: dhcp.mode, http_port"]);
+        assert_eq!((value("unknown_hosts"), value("http_port")), ("\"hold\"".into(), port), "the port waits");
         assert_eq!(load(first).0, Vec::<String>::new(), "as it was at the start");
     }
 }

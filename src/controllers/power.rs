@@ -89,7 +89,7 @@ async fn send(gate: &Arc<Gate>, mac: Mac, client: &mut BmcClient, task: PowerTas
         PowerTask::SetBootDevice(BootDevice::Disk, mode) => {
             let host = gate.store.load().host_by_mac(mac);
             if host.is_some_and(|host| host.spec.bmc.as_ref().is_some_and(Bmc::boots_virtual_media))
-                && let Err(error) = client.eject_medium(&gate.site.url()).await
+                && let Err(error) = client.eject_medium(&gate.site().url()).await
             {
                 tracing::warn!(%mac, %error, "failed to eject the virtual medium");
             }
@@ -108,7 +108,7 @@ async fn boot_medium(
 ) -> Result<(), BmcError> {
     let unavailable = |error: MediaError| BmcError::Unsupported { at: "the image".to_owned(), what: error.to_string() };
     let lease = gate.insert(mac).await.map_err(unavailable)?;
-    client.boot_medium(&format!("{}/{}", gate.site.url(), lease.path), mode).await
+    client.boot_medium(&format!("{}/{}", gate.site().url(), lease.path), mode).await
 }
 
 /// Records what a report shows of the machine's boot.

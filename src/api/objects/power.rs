@@ -79,7 +79,7 @@ async fn wake(shared: &Shared, key: &Key, host: &Host, operation: PowerOperation
     if operation != PowerOperation::On {
         check_bmc(host)?;
     }
-    let broadcasts: Vec<_> = shared.gate.site.nets.iter().map(|net| net.broadcast()).collect();
+    let broadcasts: Vec<_> = shared.gate.site().nets.iter().map(|net| net.broadcast()).collect();
     let sent = wake_on_lan::wake(host.spec.boot_mac_address, &broadcasts).await;
     let networks = sent.map_err(|error| Status::internal(format!("cannot send the Wake-on-LAN packet: {error}")))?;
     tracing::info!(mac = %host.spec.boot_mac_address, host = %host.metadata.name, networks, "Wake-on-LAN packet sent");
@@ -124,7 +124,7 @@ pub async fn set_boot_device(shared: &Shared, key: &Key, request: Request<Incomi
     let device = device.ok_or_else(|| Status::unprocessable_field("device", expected))?;
     let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
     check_bmc(&host)?;
-    let policy = BmcPolicy { pins_certificates: shared.gate.site.pins_bmc_certificates };
+    let policy = BmcPolicy { pins_certificates: shared.gate.site().pins_bmc_certificates };
     let Some((mut client, bmc)) = BmcClient::of(&host, policy, now()).zip(host.spec.bmc.as_ref()) else {
         return Err(Status::no_route());
     };
