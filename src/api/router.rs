@@ -365,7 +365,7 @@ async fn api(
         }
         ApiEndpoint::Rehearsal => rehearsal::machine(shared, request.uri().query(), role).await,
         ApiEndpoint::Interfaces => interfaces(shared).await,
-        ApiEndpoint::Settings => Ok(settings::list(shared)),
+        ApiEndpoint::Settings => Ok(settings::list(&shared.settings.load())),
         ApiEndpoint::ListNamespaces => namespaces::list(shared, request.uri().query(), request.headers()),
         ApiEndpoint::ReadNamespace => {
             let name = target.parameter("name").unwrap_or_default();

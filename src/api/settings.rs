@@ -4,7 +4,6 @@ use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::api::state::Shared;
 use crate::http::reply::{Reply, json};
 
 /// The settings in force.
@@ -30,6 +29,6 @@ pub struct Setting {
 }
 
 /// Answers `/api/v1/settings`.
-pub fn list(shared: &Shared) -> Reply {
-    json(StatusCode::OK, &SettingList { kind: "SettingList", api_version: "v1", items: &shared.settings.load() })
+pub fn list(settings: &[Setting]) -> Reply {
+    json(StatusCode::OK, &SettingList { kind: "SettingList", api_version: "v1", items: settings })
 }

@@ -226,7 +226,7 @@ fn list(values: impl IntoIterator<Item = impl Display>) -> String {
 fn duration(value: Duration) -> String {
     let seconds = value.as_secs();
     let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
-    let unit = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
+    let unit = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
     let (unit, letter) = unit.unwrap_or((1, 's'));
     format!("\"{}{letter}\"", seconds / unit)
 }

@@ -114,7 +114,7 @@ pub fn isos() -> Markup {
                 }
             }
             ul.uploads #uploads aria-label="Uploads" {}
-            div.panel.flush {
+            div.panel.flush tabindex="0" role="region" aria-label="Table of ISOs" {
                 table.plain #isos aria-label="ISOs" {
                     thead {
                         tr {
@@ -206,7 +206,7 @@ pub fn settings() -> Markup {
                 label.check { input #changed type="checkbox"; "Only those that were set" }
                 output #count for="search changed" {}
             }
-            div.panel.flush {
+            div.panel.flush tabindex="0" role="region" aria-label="Table of settings" {
                 table.plain #settings aria-label="Settings" {
                     thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } th scope="col" { "From" } } }
                     tbody #setting-rows {}
