@@ -7,8 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `fleet` | objects (hosts, images, boot configs, leases), lifecycle, power, rules; pure |
-//! | `boot` | the decision, identity of machines, boot scripts; pure |
+//! | `fleet`, `boot` | objects, lifecycle, power, rules; the decision, identity of machines, boot scripts; pure |
 //! | `bounds`, `iso`, `provision` | shares and rates of one source; ISO 9660 with overlays; generated configs; pure |
 //! | `event`, `config` | events, counters and histograms; the configuration |
 //! | `store` | the state: one snapshot for readers, one writer, the timeline |

@@ -39,6 +39,7 @@ pub(super) fn origins(text: &str, path: &Path, flags: &Flags) -> Origins {
         ("manifests", flags.manifests.is_some()),
         ("http_port", flags.http_port.is_some()),
         ("unknown_hosts", flags.unknown_hosts.is_some()),
+        ("log_format", flags.log_format.is_some()),
     ];
     let given = given.into_iter().filter(|(_, is_given)| *is_given);
     found.extend(given.map(|(key, _)| (key.to_owned(), format!("--{}", key.replace('_', "-")))));
@@ -100,6 +101,8 @@ fn general(config: &Config) -> Values {
         ("programs", list(programs)),
         ("overrides", count(config.overrides.len().max(config.boot_file_in.len()))),
         ("volumes", list(config.volumes.iter().map(|volume| text(&volume.name)))),
+        ("webhooks", list(config.webhooks.iter().map(|webhook| text(&webhook.name)))),
+        ("log_format", word(config.log_format)),
         ("shutdown_timeout", duration(config.shutdown_timeout)),
     ]
 }
@@ -117,6 +120,8 @@ fn install(config: &Config) -> Values {
         ("install.completion", word(config.install.completion)),
         ("install.timeout", duration(config.install.timeout)),
         ("install.max_boots", config.install.max_boots.to_string()),
+        ("install.power_on", config.install.power_on.to_string()),
+        ("bmc.pin_certificates", config.pins_bmc_certificates.to_string()),
     ]
 }
 
@@ -129,6 +134,7 @@ fn dhcp(config: &Config) -> Values {
     vec![
         ("dhcp.port", dhcp.port.to_string()),
         ("dhcp.proxy_port", dhcp.proxy_port.to_string()),
+        ("dhcp.socket", word(dhcp.socket)),
         ("dhcp.shorten_router_wait", dhcp.shorten_router_wait.to_string()),
         ("dhcp.on_other_server", text(on_other_server)),
         ("dhcp.other_server_check_interval", duration(dhcp.other_server_check_interval)),

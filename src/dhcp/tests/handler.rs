@@ -225,7 +225,7 @@ async fn an_acknowledgement_that_cannot_be_sent_is_recorded() {
     // Only machines that were seen to boot are followed.
     testbed.fixture.gate.trace(VM, Step::PoweredOn);
     let mut out = request_lease(&mut testbed);
-    let to = out.after_commit[0].1.as_ref().unwrap().to.clone();
+    let to = out.after_commit[0].1.as_ref().unwrap().to;
     let Destination::LinkLayer { address, .. } = to else { panic!("a reply to the link-layer address: {to:?}") };
     testbed.handler.commit(&mut out.after_commit, |_| vec![(0, Errno::ENETDOWN)]);
     until_step(&testbed, Step::ReplyNotSent { to: address, error: Errno::ENETDOWN.desc().into() }).await;
