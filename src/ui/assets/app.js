@@ -1352,7 +1352,8 @@ class HostPage {
     keyed(track, [...bars, ...ghost, ...marks], ({ key }) => key, () => element("i"), (shown, { kind, left, length, title }) => {
       setAttribute(shown, "class", kind);
       setAttribute(shown, "title", title);
-      const [x, width] = [percent(left), length == null ? "" : percent(length)];
+      // The next step may be due long after the end of the scale.
+      const [x, width] = [percent(left), length == null ? "" : percent(Math.min(length, Math.max(0, span - left)))];
       if (shown.style.left !== x) shown.style.left = x;
       if (shown.style.width !== width) shown.style.width = width;
     });
