@@ -100,7 +100,7 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
     let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
     let programs = boot_files::read_programs(&config.firmware_dir, wanted)?;
     let seal = read_seal(&config)?;
-    let webhooks = webhooks::read(&config)?;
+    let webhooks = webhooks::read(&config).map_err(|error| StartRefused(format!("{error:#}")))?;
     // 4. Privileges.
     drop(taken);
     if let Some(user) = &user {
@@ -202,10 +202,7 @@ impl Appliance {
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
         }
-        for missing in gate.missing_references() {
-            let (kind, name, action) = (missing.kind, missing.name, missing.action);
-            tracing::warn!(%kind, %name, %action, "rule for unknown machines names an object that does not exist");
-        }
+        reload::warn_about_rules(&gate);
         // 2. Services. The DHCP thread stops when its end of the socket pair is closed.
         let (stop, stopped) = watch::channel(false);
         let mut services = Services::new();

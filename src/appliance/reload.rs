@@ -49,6 +49,7 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Se
         ..(**site).clone()
     };
     gate.site.store(Arc::new(fresh));
+    warn_about_rules(gate);
     let waiting: Vec<&str> = started.changed(&config.keys).into_iter().filter(|key| !is_live(key)).collect();
     let waiting = waiting.join(", ");
     if waiting.is_empty() {
@@ -57,6 +58,14 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Se
     }
     tracing::warn!(keys = waiting, "configuration loaded: changed keys wait for a restart");
     Some(format!("restart needed for changed keys: {waiting}"))
+}
+
+/// Warns about rules for unknown machines that name objects which do not exist.
+pub fn warn_about_rules(gate: &Gate) {
+    for missing in gate.missing_references() {
+        let (kind, name, action) = (missing.kind, missing.name, missing.action);
+        tracing::warn!(%kind, %name, %action, "rule for unknown machines names an object that does not exist");
+    }
 }
 
 #[cfg(test)]

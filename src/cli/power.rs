@@ -1,5 +1,6 @@
 //! `bootlatch host on`, `off`, `restart`, `reset` and `boot-device`: hosts by their BMCs.
 
+use anyhow::bail;
 use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ pub async fn switch(
                 let later = if delay > 0 { format!(", in {delay} s") } else { String::new() };
                 print(&format!("{} {operation} requested{later}\n", kind_and_name(KIND, &name)))?;
             }
-            Err(error) => refusals.note(error)?,
+            Err(error) => refusals.note(error.context(kind_and_name(KIND, &name)))?,
         }
     }
     refusals.end()
@@ -106,7 +107,7 @@ pub async fn set_boot_device(
         let body = json!({"device": device.as_str(), "persistent": persistent});
         match post(client, (&namespace, &name), "bootdevice", &body).await {
             Ok(name) => print(&format!("{} boots from {}\n", kind_and_name(KIND, &name), device.as_str()))?,
-            Err(error) => refusals.note(error)?,
+            Err(error) => refusals.note(error.context(kind_and_name(KIND, &name)))?,
         }
     }
     refusals.end()
@@ -135,6 +136,9 @@ async fn hosts(client: &mut ApiClient, args: &PowerArgs) -> anyhow::Result<Vec<(
             let list = client.ask(Method::GET, &selection.list_path(KIND, None, &[]), None).await?;
             let text = |host: &Value, field: &str| host["metadata"][field].as_str().unwrap_or_default().to_owned();
             let hosts = lookup::items(list);
+            if hosts.is_empty() {
+                bail!("no host matches the selector");
+            }
             Ok(hosts.iter().map(|host| (text(host, "namespace"), text(host, "name"))).collect())
         }
     }

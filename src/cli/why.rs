@@ -44,12 +44,21 @@ pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Re
     let report = client.ask(Method::GET, &path, None).await?;
     match args.output {
         OutputFormat::Json | OutputFormat::Yaml => show(args.output, &report, &[]),
-        OutputFormat::Table => print(&text_of(&report)),
+        OutputFormat::Table => {
+            let host = client.ask(Method::GET, &object_path(KIND, &args.namespace, &name), None).await?;
+            print(&text_of(&report, next_boot_risk(&host)))
+        }
     }
 }
 
+/// Returns why the next boot of a host will not work, if that is known (condition `BootReady`).
+fn next_boot_risk(host: &Value) -> Option<&str> {
+    let mut conditions = host["status"]["conditions"].as_array()?.iter();
+    conditions.find(|one| one["type"] == "BootReady" && one["status"] == "False")?["message"].as_str()
+}
+
 /// Returns a report as text.
-fn text_of(report: &Value) -> String {
+fn text_of(report: &Value, risk: Option<&str>) -> String {
     let text = |value: &Value| value.as_str().map_or_else(String::new, |text| printable(text).into_owned());
     let mut out = String::new();
     let diagnosis = &report["diagnosis"];
@@ -60,6 +69,9 @@ fn text_of(report: &Value) -> String {
         let _ = writeln!(out, "To do:  {}.", text(&diagnosis["remedy"]));
         let (certainty, reason) = (text(&diagnosis["certainty"]), text(&diagnosis["reason"]));
         let _ = writeln!(out, "Sure:   {certainty} ({reason}), since {}", text(&diagnosis["since"]));
+    }
+    if let Some(risk) = risk {
+        let _ = writeln!(out, "Its next boot will not work: {}.", printable(risk).trim_end_matches('.'));
     }
     let steps = report["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     if steps.is_empty() {
@@ -96,10 +108,14 @@ mod tests {
             "diagnosis": {"message": "It asks", "remedy": "approve it", "certainty": "certain", "reason": "held", "since": "now"},
         });
         assert_eq!(
-            text_of(&report),
+            text_of(&report, None),
             "It asks.\nTo do:  approve it.\nSure:   certain (held), since now\n\nSeen:\n  10:00:01  a (3 times, last 10:00:13)\n"
         );
         let healthy = json!({"host": "vm", "steps": [], "diagnosis": null});
-        assert!(text_of(&healthy).starts_with("Nothing is known to be wrong with vm.\nNo boot"));
+        assert!(text_of(&healthy, None).starts_with("Nothing is known to be wrong with vm.\nNo boot"));
+        let conditions = json!([{"type": "BootReady", "status": "False", "message": "live has no boot loader"}]);
+        let host = json!({"status": {"conditions": conditions}});
+        let text = text_of(&healthy, next_boot_risk(&host));
+        assert!(text.contains("Its next boot will not work: live has no boot loader.\n"), "{text}");
     }
 }

@@ -108,12 +108,12 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The operating system's error.
-        source: std::io::Error,
+        /// The operating system's error. It is in the text, so it is no source.
+        cause: std::io::Error,
     },
     /// The file is not TOML, or has a key that does not exist.
     #[error("{}: {message}", path.display())]
@@ -261,7 +261,7 @@ pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => String::new(),
-        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        Err(cause) => return Err(ConfigError::Read { path: path.to_owned(), cause }),
     };
     parse(&text, path, flags)
 }

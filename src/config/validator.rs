@@ -52,7 +52,8 @@ impl Validator<'_> {
         key: &str,
         value: &Spanned<String>,
     ) -> Result<T, ConfigError> {
-        value.get_ref().parse().map_err(|error: T::Err| self.error(key, Some(value.span()), &error.to_string()))
+        let named = |error: T::Err| naming(&error.to_string(), value.get_ref());
+        value.get_ref().parse().map_err(|error: T::Err| self.error(key, Some(value.span()), &named(error)))
     }
 
     /// Parses the flag if it is given, the file's key otherwise.
@@ -64,8 +65,11 @@ impl Validator<'_> {
     ) -> Result<Option<T>, ConfigError> {
         let Some(flag) = flag else { return file.map(|value| self.read(key, value)).transpose() };
         let place = || format!("--{}", key.replace('_', "-"));
-        let invalid =
-            |error: T::Err| ConfigError::Value { place: place(), key: key.to_owned(), message: error.to_string() };
+        let invalid = |error: T::Err| ConfigError::Value {
+            place: place(),
+            key: key.to_owned(),
+            message: naming(&error.to_string(), flag),
+        };
         flag.parse().map(Some).map_err(invalid)
     }
 
@@ -155,6 +159,11 @@ impl Validator<'_> {
         }
         Ok(Some(name.into_inner()))
     }
+}
+
+/// Returns the text of an error, with the value that it is about.
+fn naming(error: &str, value: &str) -> String {
+    if error.contains(value) { error.to_owned() } else { format!("{error}: {value:?}") }
 }
 
 /// Returns the number of the line that holds an offset, counted from 1.

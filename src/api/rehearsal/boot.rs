@@ -143,6 +143,7 @@ impl BootRehearsal {
     fn program(&self, dhcp: Option<&DhcpRehearsal>) -> Option<BootProgram> {
         let first = dhcp.and_then(|dhcp| dhcp.steps.first()).and_then(|step| step.dhcp.as_ref());
         let offered = first.and_then(|dhcp| dhcp.reply.as_ref()).map(boot_file);
+        let offered = offered.filter(|file| !file.is_empty());
         let facts = self.firmware_facts(first.map(|dhcp| &dhcp.request));
         let (at, folder) = (self.at(dhcp), self.client.mac.dashed());
         let is_http = facts.firmware.is_some_and(|firmware| firmware.loading == BootProtocol::Http);
@@ -197,7 +198,7 @@ impl BootRehearsal {
         let Some(program) = program else { return LoaderKind::Ipxe };
         let loader = LoaderKind::of_program(&program.name);
         let file = ipxe.first().and_then(|step| step.dhcp.as_ref()?.reply.as_ref()).map(boot_file);
-        match file.filter(|file| loader == LoaderKind::Ipxe && !file.contains("://")) {
+        match file.filter(|file| loader == LoaderKind::Ipxe && !file.is_empty() && !file.contains("://")) {
             Some(file) => {
                 assumptions.push(format!("iPXE loads {file} in place of its script"));
                 LoaderKind::of_program(&file)
