@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::config::{self, Flags};
 
@@ -97,7 +97,7 @@ pub fn init(args: &InitArgs) -> anyhow::Result<()> {
     }
     let text = configuration(&answers(args)?);
     // The server reads it in the same way, and names the line and the key.
-    config::parse(&text, &args.file, &Flags::default())?;
+    config::parse(&text, &args.file, &Flags::default()).map_err(|error| anyhow!("{error}"))?;
     write(&args.file, &text).with_context(|| place.to_string())?;
     // The unit of systemd reads the default file only.
     let service = if args.file == Path::new(DEFAULT_FILE) { "`systemctl enable --now bootlatch`, or " } else { "" };

@@ -178,16 +178,22 @@ def test_a_second_apply_changes_nothing(k):
     # A password is read as REDACTED, and an address in one spelling: kubectl sends both again, which is no change.
     spelled = MANIFEST.replace("RACK", "r1").replace("ac:1f:6b:8a:a7:9c", "AC-1F-6B-8A-A7-9C")
     k("apply", "-f", "-", stdin=spelled)
-    before = version("server1")
-    applied = k("apply", "-f", "-", stdin=spelled)
-    assert applied.returncode == 0 and version("server1") == before, (
-        f"a second apply with a password and another spelling of the MAC address makes no new version: {applied}")
+
+    def changes_nothing(*flags):
+        """The host's BMC does not exist: what is found out about it makes a version of its own, at times."""
+        for _ in range(5):
+            before = version("server1")
+            applied = k("apply", *flags, "-f", "-", stdin=spelled)
+            if applied.returncode or version("server1") == before:
+                break
+        return applied.returncode == 0 and version("server1") == before, applied
+
+    is_unchanged, applied = changes_nothing()
+    assert is_unchanged, f"a second apply with a password and another spelling of the MAC address makes no new version: {applied}"
     assert applied.stdout.count("unchanged") == 2, f"the objects without a secret are unchanged: {applied.stdout}"
     assert k("diff", "-f", "-", stdin=spelled).returncode == 0, "diff finds no difference"
     served = k("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=spelled)
-    before = version("server1")
-    assert k("apply", "--server-side", "-f", "-", stdin=spelled).returncode == 0 and version("server1") == before, (
-        f"a second server-side apply makes no new version: {served}")
+    assert changes_nothing("--server-side")[0], f"a second server-side apply makes no new version: {served}"
     assert k("diff", "--server-side", "-f", "-", stdin=spelled).returncode == 0, "diff --server-side finds no difference"
     kept = k("get", "bmh", "server1", "-o", "yaml", "--show-managed-fields").stdout
     assert "hunter2" not in kept, f"no output contains the password: {kept}"

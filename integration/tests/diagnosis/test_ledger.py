@@ -145,6 +145,7 @@ def over_http(machine, logs):
     assert machine.http("HEAD", path, "UefiHttpBoot/1.0")[0] == 200
     machine.wait(1)
     assert machine.http("GET", path, "UefiHttpBoot/1.0")[0] == 200
+    log.enter("program_start")
     machine.wait(1)
     status, body = machine.http("GET", f"/boot/{machine.dashed}/autoexec.ipxe", "iPXE/1.21.1")
     log.enter("script")

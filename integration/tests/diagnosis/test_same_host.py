@@ -38,9 +38,23 @@ def test_its_offers_are_heard(lan):
 
 
 def test_a_server_on_the_same_interface_is_named_as_the_obstacle(lan):
+    """If the port is to be the server's own."""
+    lan.config = '[dhcp]\nsocket = "udp"\n'
     dnsmasq(lan.lan, lan.space, "--no-ping", "--user=root", "--dhcp-range=10.88.0.100,10.88.0.120")
     with pytest.raises((Failure, OSError)):
         lan.start()
     lan.until("the server ends", lambda: lan.program.process.poll() is not None)
     said = lan.log()
     assert "UDP port 67 on lan0" in said and "another DHCP server" in said and 'mode = "off"' in said, said
+
+
+def test_what_it_offers_is_not_known_on_the_same_interface(lan):
+    """The port is shared, and its offers cannot be heard: no cause is certain."""
+    dnsmasq(lan.lan, lan.space, "--no-ping", "--user=root", "--dhcp-range=10.88.0.100,10.88.0.120")
+    machine = lan.add_machine("vm")
+    lan.start()
+    lan.declare(machine)
+    offers = machine.discover(tries=3)
+    assert offers.boot and offers.address, offers
+    stall = lan.until("the boot is diagnosed", lambda: lan.host("vm")["status"].get("stall"), 20)
+    assert stall["certainty"] == "likely", f"whether it was offered an address is not known: {stall}"

@@ -26,8 +26,8 @@ const INFINIBAND: u16 = 32;
 
 /// What to do about a port that another program has: two DHCP servers cannot share one, since unicast messages reach only
 /// the one that was bound last.
-const IN_USE: &str = "; another DHCP server of this machine has it: stop it, let it serve other interfaces only, or set \
-                      dhcp.mode = \"off\" and let it name this server";
+const IN_USE: &str = "; another DHCP server of this machine has it: stop it, let it serve other interfaces only, set \
+                      dhcp.socket = \"auto\" in mode \"proxy\", or set dhcp.mode = \"off\" and let it name this server";
 
 /// Identifier of our ICMP echo requests.
 const ECHO_IDENTIFIER: u16 = 0xb007;
@@ -149,9 +149,10 @@ impl InterfaceSockets {
         }
     }
 
-    /// Returns whether broadcast replies of other servers are received.
+    /// Returns whether broadcast replies of all other servers are received. The kernel passes packets that this machine
+    /// sends to no socket of one EtherType, so another server on it may be missed.
     pub fn hears_other_servers(&self) -> bool {
-        self.sniffer.is_some()
+        self.sniffer.is_some() && matches!(self.server, PortSocket::Udp(_))
     }
 
     /// Receives the replies of other servers to clients, and passes each to `each` with the sender's MAC address.
