@@ -29,7 +29,7 @@ use crate::api::state::Shared;
 use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::{Manifests, ReloadConfig};
 use crate::controllers::webhooks as deliveries;
-use crate::controllers::webhooks::Webhook;
+use crate::controllers::webhooks::WebhookTarget;
 use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
 use crate::dhcpv6::serve::FirmwareListener;
 use crate::gate::tokens::BootTokens;
@@ -155,7 +155,7 @@ struct Appliance {
     places: Places,
     programs: boot_files::ProgramCache,
     tokens: auth::Tokens,
-    webhooks: Vec<Webhook>,
+    webhooks: Vec<WebhookTarget>,
 }
 
 impl Appliance {
@@ -165,7 +165,7 @@ impl Appliance {
         programs: boot_files::ProgramCache,
         store: Arc<Store>,
         isos: PathBuf,
-        webhooks: Vec<Webhook>,
+        webhooks: Vec<WebhookTarget>,
     ) -> anyhow::Result<Self> {
         let tokens = auth::Tokens::open(&config.state_dir)?;
         let site = Arc::new(settings::site(&config, &listeners));
@@ -301,13 +301,19 @@ fn spawn_http(
 }
 
 /// Returns the webhooks as the readers of the queue of notifications.
-fn outbox_readers(webhooks: &[Webhook]) -> Vec<OutboxReader> {
-    let reader = |webhook: &Webhook| OutboxReader { name: webhook.counters.name.clone(), kinds: webhook.kinds.clone() };
+fn outbox_readers(webhooks: &[WebhookTarget]) -> Vec<OutboxReader> {
+    let reader =
+        |webhook: &WebhookTarget| OutboxReader { name: webhook.counters.name.clone(), kinds: webhook.kinds.clone() };
     webhooks.iter().map(reader).collect()
 }
 
 /// Spawns the deliveries to each webhook.
-fn spawn_webhooks(services: &mut Services, webhooks: Vec<Webhook>, gate: &Arc<Gate>, stopped: &watch::Receiver<bool>) {
+fn spawn_webhooks(
+    services: &mut Services,
+    webhooks: Vec<WebhookTarget>,
+    gate: &Arc<Gate>,
+    stopped: &watch::Receiver<bool>,
+) {
     for webhook in webhooks {
         let (store, source, until) = (gate.store.clone(), gate.site().url(), stopped.clone());
         services.spawn(async move {

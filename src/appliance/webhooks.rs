@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use crate::config::Config;
-use crate::controllers::webhooks::Webhook;
+use crate::controllers::webhooks::WebhookTarget;
 use crate::event::WebhookCounters;
 use crate::http_client::Server;
 use crate::http_client::tls::{self, TlsOptions, TrustAnchor};
@@ -20,11 +20,11 @@ const MAX_SECRET_FILE: u64 = 1024;
 ///
 /// # Errors
 /// A file cannot be read, or has no secret or certificate.
-pub fn read(config: &Config) -> anyhow::Result<Vec<Webhook>> {
+pub fn read(config: &Config) -> anyhow::Result<Vec<WebhookTarget>> {
     config.webhooks.iter().map(read_webhook).collect()
 }
 
-fn read_webhook(webhook: &crate::config::Webhook) -> anyhow::Result<Webhook> {
+fn read_webhook(webhook: &crate::config::Webhook) -> anyhow::Result<WebhookTarget> {
     let name = &webhook.name;
     let keys = read_keys(&webhook.secret_file).with_context(|| format!("webhooks: {name}: secret_file"))?;
     let tls = TlsOptions::from(webhook.ca_file.clone().map_or(TrustAnchor::System, TrustAnchor::File));
@@ -35,7 +35,7 @@ fn read_webhook(webhook: &crate::config::Webhook) -> anyhow::Result<Webhook> {
     }
     let target = webhook.url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let counters = Arc::new(WebhookCounters::new(name.clone()));
-    Ok(Webhook { server, target, tls, keys, kinds: webhook.events.clone(), counters })
+    Ok(WebhookTarget { server, target, tls, keys, kinds: webhook.events.clone(), counters })
 }
 
 fn read_keys(path: &Path) -> anyhow::Result<SigningKeys> {

@@ -57,8 +57,8 @@ impl BmcClient {
     /// The BMC cannot be reached, refuses, or does not support the request.
     pub async fn read_power(&mut self) -> Result<Power, BmcError> {
         self.perform(async |access| match access {
-            Access::Redfish(service) => service.read_power().await,
-            Access::Ipmi(bmc, at) => ipmi::client::read_power(bmc, at).await,
+            BmcAccess::Redfish(service) => service.read_power().await,
+            BmcAccess::Ipmi(bmc, at) => ipmi::client::read_power(bmc, at).await,
         })
         .await
     }
@@ -69,8 +69,8 @@ impl BmcClient {
     /// Those of `read_power`.
     pub async fn reset(&mut self, reset: Reset) -> Result<(), BmcError> {
         self.perform(async |access| match access {
-            Access::Redfish(service) => service.reset(reset).await,
-            Access::Ipmi(bmc, at) => ipmi::client::reset(bmc, at, reset).await,
+            BmcAccess::Redfish(service) => service.reset(reset).await,
+            BmcAccess::Ipmi(bmc, at) => ipmi::client::reset(bmc, at, reset).await,
         })
         .await
     }
@@ -81,11 +81,11 @@ impl BmcClient {
     /// Those of `read_power`. IPMI has no virtual drive.
     pub async fn boot_medium(&mut self, url: &str, mode: Option<FirmwareMode>) -> Result<(), BmcError> {
         self.perform(async |access| match access {
-            Access::Redfish(service) => {
+            BmcAccess::Redfish(service) => {
                 service.insert_medium(url).await?;
                 service.set_boot_device(BootDevice::Cd, true, mode).await
             }
-            Access::Ipmi(_, at) => {
+            BmcAccess::Ipmi(_, at) => {
                 Err(BmcError::Unsupported { at: at.to_string(), what: "virtual media over IPMI".to_owned() })
             }
         })
@@ -98,8 +98,8 @@ impl BmcClient {
     /// Those of `boot_medium`.
     pub async fn eject_medium(&mut self, prefix: &str) -> Result<(), BmcError> {
         self.perform(async |access| match access {
-            Access::Redfish(service) => service.eject_medium(prefix).await,
-            Access::Ipmi(_, at) => {
+            BmcAccess::Redfish(service) => service.eject_medium(prefix).await,
+            BmcAccess::Ipmi(_, at) => {
                 Err(BmcError::Unsupported { at: at.to_string(), what: "virtual media over IPMI".to_owned() })
             }
         })
@@ -117,8 +117,8 @@ impl BmcClient {
         mode: Option<FirmwareMode>,
     ) -> Result<(), BmcError> {
         self.perform(async |access| match access {
-            Access::Redfish(service) => service.set_boot_device(device, once, mode).await,
-            Access::Ipmi(bmc, at) => ipmi::client::set_boot_device(bmc, at, device, once, mode).await,
+            BmcAccess::Redfish(service) => service.set_boot_device(device, once, mode).await,
+            BmcAccess::Ipmi(bmc, at) => ipmi::client::set_boot_device(bmc, at, device, once, mode).await,
         })
         .await
     }
@@ -126,7 +126,7 @@ impl BmcClient {
     /// Performs an operation within `REQUEST_TIMEOUT`, and removes the password from its error. All errors pass here.
     async fn perform<T>(
         &mut self,
-        operation: impl AsyncFnOnce(Access<'_>) -> Result<T, BmcError>,
+        operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
     ) -> Result<T, BmcError> {
         let address: BmcAddress = self.bmc.address.parse()?;
         let bmc = self.bmc.clone();
@@ -137,7 +137,7 @@ impl BmcClient {
     async fn perform_at<T>(
         &mut self,
         address: &BmcAddress,
-        operation: impl AsyncFnOnce(Access<'_>) -> Result<T, BmcError>,
+        operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
     ) -> Result<T, BmcError> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         let no_answer = |_| BmcError::Unreachable {
@@ -146,12 +146,12 @@ impl BmcClient {
         };
         let (at, route) = timeout_at(deadline, self.route(address)).await.map_err(no_answer)??;
         let Route::Redfish(anchor) = route else {
-            return timeout_at(deadline, operation(Access::Ipmi(&self.bmc, &at))).await.map_err(no_answer)?;
+            return timeout_at(deadline, operation(BmcAccess::Ipmi(&self.bmc, &at))).await.map_err(no_answer)?;
         };
         let mut service = RedfishService::new(&self.bmc, &at, anchor);
         let answered = timeout_at(deadline, async {
             service.open_session().await?;
-            operation(Access::Redfish(&service)).await
+            operation(BmcAccess::Redfish(&service)).await
         })
         .await;
         // Also after a failure: a BMC has few sessions.
@@ -215,7 +215,7 @@ impl BmcClient {
 }
 
 /// The access to a BMC for one operation.
-enum Access<'a> {
+enum BmcAccess<'a> {
     /// A Redfish service, logged in.
     Redfish(&'a RedfishService<'a>),
     /// IPMI.

@@ -126,7 +126,7 @@ impl SourceFile {
             IsoSource::Url(url) => {
                 let (validator, total) = (self.validator.clone(), self.total);
                 let download =
-                    Download { url: url.clone(), validator, total, at: from, skip: 0, body: None, attempts: 0 };
+                    UrlDownload { url: url.clone(), validator, total, at: from, skip: 0, body: None, attempts: 0 };
                 Ok(Box::pin(futures_util::stream::try_unfold(download, move |mut download| {
                     let read_error = read_error.clone();
                     async move {
@@ -154,7 +154,7 @@ fn file_stream(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes>> +
 }
 
 /// A download that is resumed after an interruption.
-struct Download {
+struct UrlDownload {
     url: String,
     validator: Option<String>,
     total: Option<u64>,
@@ -165,7 +165,7 @@ struct Download {
     attempts: u32,
 }
 
-impl Download {
+impl UrlDownload {
     /// Returns the next data; `None` at the end of the file.
     async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         loop {

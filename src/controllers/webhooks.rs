@@ -33,7 +33,7 @@ const READ_PAUSE: Duration = Duration::from_secs(5);
 
 /// A receiver of notifications.
 #[derive(Debug)]
-pub struct Webhook {
+pub struct WebhookTarget {
     /// The server.
     pub server: Server,
     /// Path and query of the URL. They may contain a secret, and are not logged.
@@ -56,7 +56,7 @@ enum Attempt {
 }
 
 /// Delivers to a webhook until stopped. `source` is the URL of this server.
-pub async fn serve(webhook: Webhook, store: Arc<Store>, source: String, mut stopped: watch::Receiver<bool>) {
+pub async fn serve(webhook: WebhookTarget, store: Arc<Store>, source: String, mut stopped: watch::Receiver<bool>) {
     let mut newest = store.outbox_lines();
     let name = webhook.counters.name.clone();
     let begun = {
@@ -69,7 +69,7 @@ pub async fn serve(webhook: Webhook, store: Arc<Store>, source: String, mut stop
         Err(error) => return tracing::error!(webhook = name, %error, "webhook stopped: its position is unknown"),
     };
     webhook.counters.position.store(position, Ordering::Relaxed);
-    let mut delivery = Delivery {
+    let mut delivery = QueuedDelivery {
         webhook,
         store,
         source,
@@ -96,8 +96,8 @@ pub async fn serve(webhook: Webhook, store: Arc<Store>, source: String, mut stop
 }
 
 /// The deliveries to a webhook.
-struct Delivery {
-    webhook: Webhook,
+struct QueuedDelivery {
+    webhook: WebhookTarget,
     store: Arc<Store>,
     source: String,
     /// The last line that is done with.
@@ -109,7 +109,7 @@ struct Delivery {
     is_failing: bool,
 }
 
-impl Delivery {
+impl QueuedDelivery {
     /// Delivers the next notifications. Returns whether there was none.
     async fn deliver_batch(&mut self) -> bool {
         let (store, after) = (self.store.clone(), self.position);
@@ -195,7 +195,7 @@ impl Delivery {
     }
 }
 
-impl Webhook {
+impl WebhookTarget {
     /// Sends a notification once.
     async fn send(&self, id: &str, body: &str) -> Attempt {
         let failed = |error: String| Attempt::Failed { error: printable(&error).into_owned(), retry_after: None };

@@ -30,11 +30,11 @@ pub enum DeliveryState {
 }
 
 /// The receiver of reports: the state, and the number of bytes that the client has.
-type Report = Box<dyn Fn(DeliveryState, u64) + Send + Sync>;
+type DeliveryReport = Box<dyn Fn(DeliveryState, u64) + Send + Sync>;
 
 /// A body on its way to the client. One that is dropped before its end was aborted.
-pub struct Delivery {
-    report: Report,
+pub struct FollowedDelivery {
+    report: DeliveryReport,
     /// Bytes that the client has, as far as it is known.
     sent: u64,
     /// The number of bytes in the last report.
@@ -44,13 +44,16 @@ pub struct Delivery {
     is_over: bool,
 }
 
-impl std::fmt::Debug for Delivery {
+impl std::fmt::Debug for FollowedDelivery {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Delivery").field("sent", &self.sent).field("is_over", &self.is_over).finish_non_exhaustive()
+        out.debug_struct("FollowedDelivery")
+            .field("sent", &self.sent)
+            .field("is_over", &self.is_over)
+            .finish_non_exhaustive()
     }
 }
 
-impl Delivery {
+impl FollowedDelivery {
     /// Follows a body that is about to be sent. `report` gets its progress each second at most, and its end once.
     pub fn new(report: impl Fn(DeliveryState, u64) + Send + Sync + 'static) -> Self {
         let now = Instant::now();
@@ -80,7 +83,7 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for FollowedDelivery {
     fn drop(&mut self) {
         if !self.is_over {
             let is_silent = self.changed_at.elapsed() >= SILENCE;
@@ -92,11 +95,11 @@ impl Drop for Delivery {
 
 /// The body that a connection sends, or has sent last.
 #[derive(Debug, Default)]
-pub struct FollowedBody(Option<(Delivery, u64)>);
+pub struct FollowedBody(Option<(FollowedDelivery, u64)>);
 
 impl FollowedBody {
     /// Follows the next body. The client of the one before has it: it has sent another request.
-    pub fn begin(&mut self, delivery: Option<Delivery>) {
+    pub fn begin(&mut self, delivery: Option<FollowedDelivery>) {
         self.complete();
         self.0 = delivery.map(|delivery| (delivery, 0));
     }
@@ -188,10 +191,10 @@ mod tests {
 
     type Reports = Arc<Mutex<Vec<(DeliveryState, u64)>>>;
 
-    fn delivery() -> (Delivery, Reports) {
+    fn delivery() -> (FollowedDelivery, Reports) {
         let reports = Reports::default();
         let to = reports.clone();
-        (Delivery::new(move |state, sent| to.lock().unwrap().push((state, sent))), reports)
+        (FollowedDelivery::new(move |state, sent| to.lock().unwrap().push((state, sent))), reports)
     }
 
     async fn ends() -> (TcpStream, TcpStream) {

@@ -12,7 +12,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::http::delivery::{Delivery, DeliveryState};
+use crate::http::delivery::{DeliveryState, FollowedDelivery};
 use crate::iso::ReadAt;
 
 /// Maximum number of bytes of a medium that are read and sent at a time.
@@ -36,7 +36,7 @@ pub enum Body {
     /// Bytes of a medium. The fast path lets the kernel send them; hyper takes them in chunks.
     Medium(MediumRange),
     /// The same, followed until the client has them.
-    Followed(MediumRange, Delivery),
+    Followed(MediumRange, FollowedDelivery),
     /// Chunks that come one after another.
     Stream(Pin<Box<dyn Stream<Item = Chunk> + Send>>),
 }
@@ -159,14 +159,14 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 /// many the client has.
 pub fn follow(reply: Reply, report: impl Fn(DeliveryState, u64) + Send + Sync + 'static) -> Reply {
     reply.map(|body| match body {
-        Body::Medium(range) if range.count > 0 => Body::Followed(range, Delivery::new(report)),
+        Body::Medium(range) if range.count > 0 => Body::Followed(range, FollowedDelivery::new(report)),
         body => body,
     })
 }
 
 /// Makes a body of a medium's bytes; each chunk is read when it is sent. The client has a followed body once its last
 /// chunk is passed on, give or take what the transport buffers.
-fn chunks(range: MediumRange, delivery: Option<Delivery>) -> Body {
+fn chunks(range: MediumRange, delivery: Option<FollowedDelivery>) -> Body {
     let (whole, state) = (range.count, (range, delivery));
     Body::stream(stream::try_unfold(state, move |(MediumRange { medium, start, count }, mut delivery)| async move {
         if count == 0 {

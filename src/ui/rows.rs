@@ -260,7 +260,7 @@ pub struct ConfigRow {
     pub id: String,
     /// Format.
     pub format: String,
-    /// Names of its files.
+    /// Its files, by name.
     pub files: Vec<String>,
     /// Whether only its machine may read it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

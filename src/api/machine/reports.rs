@@ -48,7 +48,7 @@ pub async fn report(shared: &Shared, peer: &Peer, token: Option<&str>, body: Inc
 }
 
 /// The reason that a report has no effect, with a message for its sender.
-type Refusal = (DropReason, String);
+type ReportRefusal = (DropReason, String);
 
 /// Returns the machine that reports: by a good token from any address, else by its address, as for a completed install. A
 /// refusal is counted only: a system whose cloud-init reports at each boot would fill the timeline.
@@ -82,7 +82,7 @@ struct Received {
 }
 
 /// Receives a report, as far as it is looked at.
-async fn receive(shared: &Shared, peer: &Peer, body: Incoming) -> Result<Received, Refusal> {
+async fn receive(shared: &Shared, peer: &Peer, body: Incoming) -> Result<Received, ReportRefusal> {
     let _place = shared.gate.take_report_place(peer.address).map_err(refusal)?;
     match tokio::time::timeout(REPORT_TIMEOUT, read(body)).await {
         Ok(Some(received)) => Ok(received),
@@ -91,7 +91,7 @@ async fn receive(shared: &Shared, peer: &Peer, body: Incoming) -> Result<Receive
     }
 }
 
-fn refusal(reason: DropReason) -> Refusal {
+fn refusal(reason: DropReason) -> ReportRefusal {
     (reason, reason.to_string())
 }
 
@@ -110,7 +110,7 @@ async fn read(mut body: impl Body<Data = Bytes> + Unpin) -> Option<Received> {
 }
 
 /// Records the lines of a report.
-fn record(shared: &Shared, peer: &Peer, mac: Mac, received: &Received) -> Result<(), Refusal> {
+fn record(shared: &Shared, peer: &Peer, mac: Mac, received: &Received) -> Result<(), ReportRefusal> {
     if received.is_cut {
         shared.gate.counters.count_dropped(Protocol::Http, DropReason::LineTooLong, peer.address);
     }

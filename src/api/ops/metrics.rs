@@ -47,11 +47,11 @@ pub async fn metrics(shared: &Shared) -> Reply {
 struct Metric {
     name: &'static str,
     help: &'static str,
-    values: Values,
+    values: FamilyValues,
 }
 
 #[derive(Debug)]
-enum Values {
+enum FamilyValues {
     Counter(Vec<(Labels, u64)>),
     Seconds(f64),
     Gauge(Vec<(Labels, u64)>),
@@ -206,7 +206,7 @@ impl Figures {
         };
         let help = "Time that finished boots of declared hosts spent in a stage.";
         let stages = LedgerStage::ALL.iter().map(stage).collect();
-        self.add("bootlatch_boot_stage_duration_seconds", help, Values::Histograms(stages));
+        self.add("bootlatch_boot_stage_duration_seconds", help, FamilyValues::Histograms(stages));
         let boots = BootOutcome::ALL
             .iter()
             .map(|outcome| (vec![("outcome", outcome.code().to_owned())], store.host_counters.boots(*outcome)));
@@ -261,14 +261,14 @@ impl Figures {
 
     fn add_process(&mut self, process: Process) {
         let Process { cpu_seconds, resident_bytes, open_fds, max_fds, start_seconds } = process;
-        self.add("process_cpu_seconds", "User and system CPU time, in seconds.", Values::Seconds(cpu_seconds));
+        self.add("process_cpu_seconds", "User and system CPU time, in seconds.", FamilyValues::Seconds(cpu_seconds));
         self.gauge("process_resident_memory_bytes", "Resident memory, in bytes.", resident_bytes);
         self.gauge("process_open_fds", "Open file descriptors.", open_fds);
         if let Some(max_fds) = max_fds {
             self.gauge("process_max_fds", "Maximum number of open file descriptors.", max_fds);
         }
         let help = "Start of the process, in seconds since 1970.";
-        self.add("process_start_time_seconds", help, Values::Time(start_seconds));
+        self.add("process_start_time_seconds", help, FamilyValues::Time(start_seconds));
     }
 
     fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
@@ -276,7 +276,7 @@ impl Figures {
     }
 
     fn counters(&mut self, name: &'static str, help: &'static str, values: Vec<(Labels, u64)>) {
-        self.add(name, help, Values::Counter(values));
+        self.add(name, help, FamilyValues::Counter(values));
     }
 
     fn gauge(&mut self, name: &'static str, help: &'static str, value: u64) {
@@ -284,14 +284,14 @@ impl Figures {
     }
 
     fn gauges(&mut self, name: &'static str, help: &'static str, values: Vec<(Labels, u64)>) {
-        self.add(name, help, Values::Gauge(values));
+        self.add(name, help, FamilyValues::Gauge(values));
     }
 
     fn histogram(&mut self, name: &'static str, help: &'static str, reading: HistogramReading) {
-        self.add(name, help, Values::Histogram(reading));
+        self.add(name, help, FamilyValues::Histogram(reading));
     }
 
-    fn add(&mut self, name: &'static str, help: &'static str, values: Values) {
+    fn add(&mut self, name: &'static str, help: &'static str, values: FamilyValues) {
         self.0.push(Metric { name, help, values });
     }
 }
@@ -306,26 +306,26 @@ impl Metric {
     fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         const NO_EXEMPLAR: Option<&Exemplar<Labels, u64>> = None;
         let kind = match &self.values {
-            Values::Counter(_) | Values::Seconds(_) => MetricType::Counter,
-            Values::Gauge(_) | Values::Time(_) => MetricType::Gauge,
-            Values::Histogram(_) | Values::Histograms(_) => MetricType::Histogram,
+            FamilyValues::Counter(_) | FamilyValues::Seconds(_) => MetricType::Counter,
+            FamilyValues::Gauge(_) | FamilyValues::Time(_) => MetricType::Gauge,
+            FamilyValues::Histogram(_) | FamilyValues::Histograms(_) => MetricType::Histogram,
         };
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         match &self.values {
-            Values::Counter(rows) => rows.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+            FamilyValues::Counter(rows) => rows.iter().try_for_each(|(labels, value)| match labels.is_empty() {
                 true => metric.encode_counter(value, NO_EXEMPLAR),
                 false => metric.encode_family(labels)?.encode_counter(value, NO_EXEMPLAR),
             }),
-            Values::Gauge(rows) => rows.iter().try_for_each(|(labels, value)| match labels.is_empty() {
+            FamilyValues::Gauge(rows) => rows.iter().try_for_each(|(labels, value)| match labels.is_empty() {
                 true => metric.encode_gauge(value),
                 false => metric.encode_family(labels)?.encode_gauge(value),
             }),
-            Values::Seconds(value) => metric.encode_counter(value, NO_EXEMPLAR),
-            Values::Time(value) => metric.encode_gauge(value),
-            Values::Histogram(HistogramReading { sum, count, buckets }) => {
+            FamilyValues::Seconds(value) => metric.encode_counter(value, NO_EXEMPLAR),
+            FamilyValues::Time(value) => metric.encode_gauge(value),
+            FamilyValues::Histogram(HistogramReading { sum, count, buckets }) => {
                 metric.encode_histogram::<Labels>(*sum, *count, buckets, None)
             }
-            Values::Histograms(rows) => {
+            FamilyValues::Histograms(rows) => {
                 rows.iter().try_for_each(|(labels, HistogramReading { sum, count, buckets })| {
                     metric.encode_family(labels)?.encode_histogram::<Labels>(*sum, *count, buckets, None)
                 })

@@ -47,14 +47,14 @@ pub struct RedfishService<'a> {
     at: &'a BmcAddress,
     /// Reference for the certificate of a service over TLS.
     anchor: Option<TrustAnchor>,
-    login: Login,
+    login: SessionLogin,
     /// Connection of the last request, for the next one.
     idle: Mutex<Option<ServerConnection>>,
 }
 
 /// The proof of identity in a request.
 #[derive(Debug)]
-enum Login {
+enum SessionLogin {
     /// None: what is asked for needs none, or contains the password.
     Nothing,
     /// HTTP basic authentication in each request.
@@ -71,15 +71,15 @@ enum Login {
 impl<'a> RedfishService<'a> {
     /// Returns the service of a BMC: over TLS with a reference for its certificate, or over plain HTTP.
     pub fn new(bmc: &'a Bmc, at: &'a BmcAddress, anchor: Option<TrustAnchor>) -> Self {
-        Self { bmc, at, anchor, login: Login::Basic, idle: Mutex::new(None) }
+        Self { bmc, at, anchor, login: SessionLogin::Basic, idle: Mutex::new(None) }
     }
 
     /// Logs in for the next requests (DSP0266, section 13.3.4). A service without sessions, or without a free one, gets
     /// the password in each request.
     pub async fn open_session(&mut self) -> Result<(), BmcError> {
-        self.login = Login::Nothing;
+        self.login = SessionLogin::Nothing;
         let opened = self.request_session().await;
-        self.login = Login::Basic;
+        self.login = SessionLogin::Basic;
         if let Some(session) = opened? {
             self.login = session;
         }
@@ -90,7 +90,7 @@ impl<'a> RedfishService<'a> {
     ///
     /// # Errors
     /// The service cannot be reached, or refuses the user.
-    async fn request_session(&self) -> Result<Option<Login>, BmcError> {
+    async fn request_session(&self) -> Result<Option<SessionLogin>, BmcError> {
         // Whatever is wrong with the root: the request that is to be made says it.
         let Ok(root) = self.send(Method::GET, "/redfish/v1/", None, None).await else { return Ok(None) };
         let root = self.read_reply(&Method::GET, &root).unwrap_or_default();
@@ -110,12 +110,12 @@ impl<'a> RedfishService<'a> {
         let path = path.as_ref().map(Uri::path).or_else(|| session["@odata.id"].as_str());
         Ok(header("x-auth-token")
             .zip(path)
-            .map(|(token, path)| Login::Session { token: token.to_owned(), path: path.to_owned() }))
+            .map(|(token, path)| SessionLogin::Session { token: token.to_owned(), path: path.to_owned() }))
     }
 
     /// Logs out: a BMC has few sessions.
     pub async fn close_session(&self) -> Result<(), BmcError> {
-        let Login::Session { path, .. } = &self.login else { return Ok(()) };
+        let SessionLogin::Session { path, .. } = &self.login else { return Ok(()) };
         self.request(Method::DELETE, path, None).await.map(drop)
     }
 
@@ -413,12 +413,12 @@ impl<'a> RedfishService<'a> {
             .header(HOST, self.at.to_string())
             .header(ACCEPT, "application/json");
         request = match &self.login {
-            Login::Nothing => request,
-            Login::Basic => {
+            SessionLogin::Nothing => request,
+            SessionLogin::Basic => {
                 let credentials = STANDARD.encode(format!("{username}:{}", password.0));
                 request.header(AUTHORIZATION, format!("Basic {credentials}"))
             }
-            Login::Session { token, .. } => request.header("X-Auth-Token", token.as_str()),
+            SessionLogin::Session { token, .. } => request.header("X-Auth-Token", token.as_str()),
         };
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");

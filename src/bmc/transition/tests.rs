@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use super::*;
 
 /// A run with a simulated clock.
-struct Simulation {
+struct TransitionSimulation {
     run: Run,
     start: Instant,
     second: u64,
@@ -30,7 +30,7 @@ fn silent() -> BmcError {
     BmcError::Unreachable { at: "b".into(), cause: "no answer within 20 s".into() }
 }
 
-impl Simulation {
+impl TransitionSimulation {
     fn new(operation: PowerOperation) -> Self {
         let start = Instant::now();
         let time = PollTime { now: start, at: at(0), random: 0 };
@@ -136,7 +136,7 @@ fn an_obedient_bmc_is_confirmed_after_the_first_read() {
         (Do::Reset, Power::On, vec![(0, ForceRestart)]),
         (Do::Reset, Power::Off, vec![(0, On)]),
     ] {
-        let mut simulation = Simulation::new(operation);
+        let mut simulation = TransitionSimulation::new(operation);
         let (sent, end) = simulation.run(power, &accepts, &obeys);
         assert_eq!((sent, end), (expected.clone(), Next::Confirmed), "{operation:?} {power}");
         assert_eq!(simulation.second, 5 * expected.len() as u64, "{operation:?} {power}");
@@ -145,7 +145,7 @@ fn an_obedient_bmc_is_confirmed_after_the_first_read() {
 
 #[test]
 fn a_liar_is_found_out_after_three_tries_of_30_seconds() {
-    let mut simulation = Simulation::new(PowerOperation::On);
+    let mut simulation = TransitionSimulation::new(PowerOperation::On);
     let (sent, end) = simulation.run(Power::Off, &accepts, &lies);
     let times: Vec<_> = sent.iter().map(|(second, _)| *second).collect();
     assert_eq!(times, [0, 32, 64], "the reads are after 5 s, and then every 3 s");
@@ -157,7 +157,7 @@ fn a_liar_is_found_out_after_three_tries_of_30_seconds() {
 
 #[test]
 fn a_hanging_bmc_is_given_up_after_three_tries() {
-    let mut simulation = Simulation::new(PowerOperation::On);
+    let mut simulation = TransitionSimulation::new(PowerOperation::On);
     let mut requests = 0;
     let end = loop {
         simulation.run.begin_request(simulation.now());
@@ -176,17 +176,17 @@ fn a_hanging_bmc_is_given_up_after_three_tries() {
 #[test]
 fn a_refusal_for_now_is_waited_out_and_cuts_no_power() {
     for (retry_after, pause) in [(None, 5), (Some(30), 30), (Some(0), 1), (Some(100_000), 60)] {
-        let mut simulation = Simulation::new(PowerOperation::Off);
+        let mut simulation = TransitionSimulation::new(PowerOperation::Off);
         let sent = simulation.read(Power::On, &|_| Some(busy(retry_after)));
         assert_eq!((sent, simulation.second), (Ok(Some(Reset::GracefulShutdown)), pause));
         let sent = simulation.read(Power::On, &accepts);
         assert_eq!(sent, Ok(Some(Reset::GracefulShutdown)), "asked again, and not cut");
     }
-    let mut simulation = Simulation::new(PowerOperation::Off);
+    let mut simulation = TransitionSimulation::new(PowerOperation::Off);
     let (sent, end) =
         simulation.run(Power::On, &|reset| (reset == Reset::GracefulShutdown).then(|| busy(None)), &obeys);
     assert_eq!((sent.last(), end), (Some(&(180, Reset::ForceOff)), Next::Confirmed));
-    let mut simulation = Simulation::new(PowerOperation::On);
+    let mut simulation = TransitionSimulation::new(PowerOperation::On);
     let (sent, end) = simulation.run(Power::Off, &|_| Some(busy(None)), &obeys);
     let (reason, message) = failure(end);
     assert!(reason == "Busy" && message.ends_with("in POST"), "{message}");
@@ -196,9 +196,9 @@ fn a_refusal_for_now_is_waited_out_and_cuts_no_power() {
 #[test]
 fn another_refusal_of_a_shutdown_cuts_the_power_when_its_time_is_over() {
     let refuses = |reset| (reset == Reset::GracefulShutdown).then(refused);
-    let (sent, end) = Simulation::new(PowerOperation::Off).run(Power::On, &refuses, &obeys);
+    let (sent, end) = TransitionSimulation::new(PowerOperation::Off).run(Power::On, &refuses, &obeys);
     assert_eq!((sent.last(), end), (Some(&(180, Reset::ForceOff)), Next::Confirmed));
-    let (sent, _) = Simulation::new(PowerOperation::Off).run(Power::On, &accepts, &never_shuts_down);
+    let (sent, _) = TransitionSimulation::new(PowerOperation::Off).run(Power::On, &accepts, &never_shuts_down);
     assert_eq!(sent.iter().map(|(_, reset)| *reset).collect::<Vec<_>>(), [Reset::GracefulShutdown, Reset::ForceOff]);
     assert!((180..184).contains(&sent[1].0), "{sent:?}");
 }
@@ -213,11 +213,11 @@ fn what_a_bmc_does_not_support_is_done_otherwise() {
         (PowerOperation::Reset, &[ForceRestart], vec![ForceRestart, PowerCycle]),
         (PowerOperation::Reset, &[ForceRestart, PowerCycle], vec![ForceRestart, PowerCycle, ForceOff, On]),
     ] {
-        let (sent, end) = Simulation::new(operation).run(Power::On, &without(missing), &obeys);
+        let (sent, end) = TransitionSimulation::new(operation).run(Power::On, &without(missing), &obeys);
         let sent: Vec<_> = sent.into_iter().map(|(_, reset)| reset).collect();
         assert_eq!((sent, end), (expected, Next::Confirmed), "{operation:?} without {missing:?}");
     }
-    let (_, end) = Simulation::new(PowerOperation::On).run(Power::Off, &without(&[On]), &obeys);
+    let (_, end) = TransitionSimulation::new(PowerOperation::On).run(Power::Off, &without(&[On]), &obeys);
     assert_eq!(failure(end).0, "NotSupported");
 }
 
@@ -228,7 +228,7 @@ fn a_wrong_password_is_tried_once() {
         count.set(count.get() + 1);
         Some(BmcError::Denied { at: "b".into(), message: "401".into() })
     };
-    let (_, end) = Simulation::new(PowerOperation::On).run(Power::Off, &denied, &obeys);
+    let (_, end) = TransitionSimulation::new(PowerOperation::On).run(Power::Off, &denied, &obeys);
     let (reason, message) = failure(end);
     assert!(reason == "Refused" && message.contains("401"), "{message}");
     assert_eq!(count.get(), 1);
@@ -242,7 +242,7 @@ fn a_power_change_goes_on_after_a_restart_of_the_server() {
         transition.accepted = Some(AcceptedReset { reset, time: at(300 - seconds_ago) });
         let start = Instant::now();
         let run = Run::new(&transition, PollTime { now: start + Duration::from_secs(300), at: at(300), random: 0 });
-        Simulation { run, start, second: 300 }
+        TransitionSimulation { run, start, second: 300 }
     };
     // A machine that is off was shut down by us: it is switched on.
     let sent = resume(PowerOperation::Restart, Reset::GracefulShutdown, 20).read(Power::Off, &accepts);
@@ -263,7 +263,7 @@ fn a_power_change_begins_at_its_start_time() {
     let start = Instant::now();
     let run = Run::new(&transition, PollTime { now: start, at: at(0), random: 0 });
     assert_eq!(run.not_before(start), start + Duration::from_secs(50));
-    let mut simulation = Simulation { run, start, second: 0 };
+    let mut simulation = TransitionSimulation { run, start, second: 0 };
     assert_eq!(simulation.read(Power::Off, &accepts), Ok(None));
     assert_eq!(simulation.second, 50);
     assert_eq!(simulation.read(Power::Off, &accepts), Ok(Some(Reset::On)));
@@ -271,7 +271,7 @@ fn a_power_change_begins_at_its_start_time() {
 
 #[test]
 fn a_restart_that_shows_as_off_is_not_disturbed() {
-    let mut simulation = Simulation::new(PowerOperation::Reset);
+    let mut simulation = TransitionSimulation::new(PowerOperation::Reset);
     assert_eq!(simulation.read(Power::On, &accepts), Ok(Some(Reset::ForceRestart)));
     for _ in 0..3 {
         assert_eq!(simulation.read(Power::Off, &accepts), Ok(None));

@@ -95,7 +95,7 @@ pub struct ServedInterface {
 /// A bridge that the server answers on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
-    /// Names of its ports.
+    /// Its ports, by name.
     pub ports: Vec<String>,
     /// Whether its frames meet the rules of IP as well (`bridge-nf-call-iptables` of br_netfilter).
     pub calls_iptables: bool,

@@ -74,7 +74,7 @@ pub fn record_unwritten(gate: &Gate, clients: &[(Mac, Ipv4Addr)]) {
 }
 
 /// What the DHCP server makes of a message.
-type Answered<'a> = Result<&'a [Effect], &'a DropReason>;
+type AnswerEffects<'a> = Result<&'a [Effect], &'a DropReason>;
 
 impl RequestHandler {
     /// Records what a message and its answer show of a boot.
@@ -107,7 +107,12 @@ impl RequestHandler {
     }
 
     /// Records what a DISCOVER was answered with as a DHCP server: an address and a boot file, or nothing.
-    pub(super) fn trace_own_answer(&self, request: &DhcpPacket<'_>, boot: Option<&BootOffer>, effects: &Answered<'_>) {
+    pub(super) fn trace_own_answer(
+        &self,
+        request: &DhcpPacket<'_>,
+        boot: Option<&BootOffer>,
+        effects: &AnswerEffects<'_>,
+    ) {
         let (MessageType::Discover, Some(boot)) = (request.kind, boot) else { return };
         match effects {
             Ok(effects) => {
