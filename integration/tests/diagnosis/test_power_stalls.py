@@ -54,7 +54,7 @@ def the_bmc_says_yes_and_does_nothing(machine):
 
 @ROWS.stall("A1", "no_network_boot", POSSIBLE, at=302, facts=["5 min", "lan0"], is_long=True)
 def nothing_is_heard_of_it(machine):
-    controller = add_bmc(machine, 8004)
+    controller = add_bmc(machine, 8004, has_override=False)
     machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
     machine.begin()
     machine.lan.change(HOSTS, machine.name, online=True)

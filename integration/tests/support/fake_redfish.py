@@ -14,10 +14,12 @@ USER, PASSWORD = "admin", "password"
 
 
 class FakeRedfish:
-    """One machine's BMC on a port in a namespace. `obeys`: whether a reset changes the power that it reports."""
+    """One machine's BMC on a port in a namespace.
 
-    def __init__(self, space, address, port, obeys=True, power="Off", password=PASSWORD):
-        self.obeys, self.power, self.password = obeys, power, password
+    `obeys`: whether a reset changes the power that it reports. `has_override`: whether its boot device can be set."""
+
+    def __init__(self, space, address, port, obeys=True, power="Off", password=PASSWORD, has_override=True):
+        self.obeys, self.power, self.password, self.has_override = obeys, power, password, has_override
         self.overrides, self.resets = [], []
         outer = self
 
@@ -52,6 +54,8 @@ class FakeRedfish:
         if request.command == "GET":
             action = {"target": RESET, "ResetType@Redfish.AllowableValues": ["On", "ForceOff", "GracefulShutdown", "ForceRestart"]}
             return self.send(request, 200, {"PowerState": self.power, "Boot": {}, "Actions": {"#ComputerSystem.Reset": action}})
+        if request.command == "PATCH" and not self.has_override:
+            return self.send(request, 405, {"error": {"message": "the boot device cannot be set"}})
         if request.command == "PATCH":
             self.overrides.append(body.get("Boot"))
             return self.send(request, 200, {})

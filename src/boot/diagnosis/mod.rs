@@ -194,7 +194,7 @@ const RULES: &[Rule] = &[
     network::first_request_late,
     network::ipv6_first,
     install::bmc_failed,
-    power::override_ignored,
     power::no_request_relayed,
+    power::override_ignored,
     install::no_network_boot,
 ];
