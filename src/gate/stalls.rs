@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::boot::diagnosis::{Diagnosis, Outcome, Progress, Segment, Step, Uptime, diagnose};
+use crate::boot::diagnosis::{Diagnosis, Outcome, Progress, Segment, Step, Uptime, diagnose, is_decided_since};
 use crate::bounds::{Rate, TokenBuckets};
 use crate::event::Event;
 use crate::fleet::text::printable;
-use crate::fleet::{Host, Mac, Phase, Stall, StallReason};
+use crate::fleet::{Host, Mac, Stall, StallReason};
 use crate::gate::Gate;
 use crate::gate::boot_traces::{DueMachine, MessageOrigin, OfferedFile, SegmentCounts};
 use crate::store::{Change, Snapshot, now};
@@ -29,9 +29,6 @@ const ENTRY_RATE: Rate = Rate { tokens: 1, per: Duration::from_secs(20), burst: 
 const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum number of diagnoses that are written with one sync: other writes wait for it.
 const MAX_WRITTEN_AT_ONCE: usize = 256;
-/// Time by which the decision for a host must be later than the machine's last step to be another one. A decision that the
-/// step itself caused is recorded a little after it.
-const DECISION_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// Time after a write that failed until the next one.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -355,50 +352,8 @@ impl Gate {
     }
 }
 
-/// Returns whether an operator has assigned, held or released a host since the last step of its machine. What the machine
-/// showed before says nothing of that decision.
-fn is_decided_since(host: &Host, last: Timestamp) -> bool {
-    let is_decision = matches!(host.status.phase, Phase::Assigned | Phase::Held | Phase::LocalBoot);
-    let is_later = |at: Timestamp| at.duration_since(last) > DECISION_DELAY;
-    is_decision && host.status.phase_transition_time.is_some_and(is_later)
-}
-
 /// Returns whether a diagnosis is the one that stands already.
 fn is_same(before: &Stall, after: &Stall, is_changed: bool) -> bool {
     let key = |stall: &Stall| (stall.stage, stall.reason, stall.certainty);
     key(before) == key(after) && (!is_changed || before.message == after.message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fleet::{HostSpec, HostStatus, Meta};
-
-    #[test]
-    fn a_decision_after_the_last_step_takes_the_diagnosis_back() {
-        let decided: Timestamp = "2026-11-29T10:00:00Z".parse().unwrap();
-        let mac = Mac([2, 0, 0, 0, 0, 1]);
-        let mut host = Host {
-            metadata: Meta::named(mac.dashed().parse().unwrap(), None),
-            spec: HostSpec::for_mac(mac),
-            status: HostStatus::default(),
-        };
-        host.status.phase_transition_time = Some(decided);
-        for (phase, seconds_before, expected) in [
-            (Phase::Held, 30, true),
-            (Phase::LocalBoot, 3, true),
-            (Phase::Assigned, 3, true),
-            // The step itself was the reason.
-            (Phase::Held, 1, false),
-            // The machine was seen since.
-            (Phase::Held, -5, false),
-            // The machine made the transition.
-            (Phase::Offered, 30, false),
-            (Phase::Installing, 30, false),
-        ] {
-            host.status.phase = phase;
-            let last = decided - SignedDuration::from_secs(seconds_before);
-            assert_eq!(is_decided_since(&host, last), expected, "{phase} {seconds_before}");
-        }
-    }
 }

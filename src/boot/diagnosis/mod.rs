@@ -4,6 +4,7 @@
 //! taken back when the machine goes on, since it is made again from all that was seen.
 
 mod boot_trace;
+mod decided;
 mod download;
 mod evidence;
 mod image;
@@ -27,6 +28,7 @@ use ipnet::Ipv4Net;
 use crate::fleet::{BootStage, Certainty, Host, StallReason};
 
 pub use boot_trace::BootTrace;
+pub use decided::is_decided_since;
 pub use evidence::{
     DhcpClient, Download, DownloadKind, DownloadOutcome, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step,
     TransferOutcome, TransferPace, Uptime,
