@@ -37,6 +37,7 @@ const IO_EDGE: &[&str] = &[
     "api/ui/feeds.rs",
     "api/ui/rows.rs",
     "api/uploads.rs",
+    "appliance/capabilities.rs",
     "appliance/doctor/clock.rs",
     "appliance/doctor/files.rs",
     "appliance/doctor/ipv6.rs",

@@ -1,6 +1,7 @@
 //! The composition root: reads the configuration, binds all sockets, drops privileges, starts the services, and stops
 //! them in order.
 
+mod capabilities;
 mod doctor;
 mod listeners;
 mod log;
@@ -96,7 +97,7 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
         state_dir::create_directory(&config.files_dir, "files_dir")?;
     }
     // 3. Everything that needs root: sockets, boot programs, the encryption key.
-    let listeners = Listeners::bind(&config, &dhcp_settings(&config))?;
+    let listeners = capabilities::while_binding(|| Listeners::bind(&config, &dhcp_settings(&config)))?;
     let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
     let programs = boot_files::read_programs(&config.firmware_dir, wanted)?;
     let seal = read_seal(&config)?;
@@ -109,6 +110,7 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
         user.switch_to()?;
         user.check_access(&config.state_dir)?;
     }
+    privileges::give_up(user.as_ref())?;
     // Within the state directory a link may lead elsewhere: root makes nothing there.
     state_dir::create_directory(&isos, "state_dir")?;
     if config.files_dir.starts_with(&config.state_dir) {

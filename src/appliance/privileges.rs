@@ -10,6 +10,8 @@ use nix::unistd::{Gid, Uid, User, setgid, setgroups, setuid};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, chownat, fstat, openat};
 use rustix::io::Errno;
 
+use super::capabilities;
+
 /// Maximum depth of the directories below the state directory.
 const MAX_DEPTH: usize = 32;
 
@@ -152,18 +154,33 @@ impl ServiceUser {
         }
     }
 
-    /// Switches to the user in all threads, for the life of the process: no other groups, no capabilities, and
-    /// `no_new_privs`.
+    /// Switches to the user in all threads, for the life of the process: no other groups, and of the capabilities those that
+    /// are permitted, none of them in effect. [`give_up`] drops them.
     ///
     /// # Errors
     /// The kernel refuses one of the steps.
     pub fn switch_to(&self) -> anyhow::Result<()> {
         setgroups(&[self.gid]).context("user: setgroups")?;
         setgid(self.gid).context("user: setgid")?;
-        // Leaving uid 0 clears the permitted, effective and ambient capabilities (capabilities(7)).
+        // Leaving uid 0 clears the effective and ambient capabilities, and without this the permitted ones
+        // (capabilities(7)).
+        rustix::thread::set_keep_capabilities(true).context("user: PR_SET_KEEPCAPS")?;
         setuid(self.uid).context("user: setuid")?;
-        nix::sys::prctl::set_no_new_privs().context("user: PR_SET_NO_NEW_PRIVS")?;
-        tracing::info!(user = self.name, "privileges dropped");
-        Ok(())
+        rustix::thread::set_keep_capabilities(false).context("user: PR_SET_KEEPCAPS")
     }
+}
+
+/// Drops all privileges but the permission to bind sockets again: [`capabilities::give_up`], and `no_new_privs`. Root stays
+/// root if it is configured to.
+///
+/// # Errors
+/// The kernel refuses one of the steps.
+pub fn give_up(user: Option<&ServiceUser>) -> anyhow::Result<()> {
+    if Uid::effective().is_root() {
+        return Ok(());
+    }
+    capabilities::give_up()?;
+    nix::sys::prctl::set_no_new_privs().context("user: PR_SET_NO_NEW_PRIVS")?;
+    tracing::info!(user = user.map(ServiceUser::name), "privileges dropped");
+    Ok(())
 }
