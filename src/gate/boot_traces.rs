@@ -359,7 +359,9 @@ impl BootTraces {
 impl MachineTrace {
     fn record(&mut self, step: Step, origin: Option<MessageOrigin>, now: Uptime) {
         if let Some(reached) = Progress::of(&step) {
-            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn);
+            let has_script = self.progress.is_some_and(|(before, _)| before >= Progress::Script);
+            let begins = matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn)
+                || has_script && matches!(step, Step::FileRequested { .. }) && step.requested_program().is_some();
             self.is_offered &= !begins;
             let before = self.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
             self.progress = Some((before, now));

@@ -72,7 +72,14 @@ impl BootTrace {
         };
         // The reads of a session are no repetition of those of the session before.
         let is_read = matches!(step, Step::Read { .. });
-        let ends = |known: &Evidence| known.is_discover() || (is_read && matches!(known.step, Step::Login { .. }));
+        // Machines whose DISCOVERs are not heard begin again at their program, or at their script.
+        let (is_program, is_script) = (step.requested_program().is_some(), matches!(step, Step::Script { .. }));
+        let ends = |known: &Evidence| match &known.step {
+            Step::Login { .. } => is_read,
+            Step::Script { .. } => is_program,
+            Step::ConfigServed { .. } | Step::InstallerActive | Step::Completed => is_script,
+            step => known.is_discover() || (is_script && step.requested_program().is_some()),
+        };
         match self.recent(is_same, ends) {
             Some(known) => {
                 if !known.step.is_end_of(&step) && !is_silent(&step) {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::boot::{BootProtocol, DropReason, Protocol, Reason};
 use crate::fleet::{Architecture, Mac, Name};
 
+use super::scene::Progress;
+
 /// Time since the server started; no step of the wall clock changes it.
 pub type Uptime = Duration;
 
@@ -328,6 +330,18 @@ pub enum Step {
         /// The sender.
         client: DhcpClient,
     },
+}
+
+impl Step {
+    /// Returns the boot program that the step is a request for. Boot scripts are none.
+    pub fn requested_program(&self) -> Option<&str> {
+        match self {
+            Self::FileRequested { file, .. } if Progress::is_script(file) => None,
+            Self::FileRequested { file, .. } | Self::HeadRequested { file, .. } => Some(file),
+            Self::Download(download) if download.kind == DownloadKind::Program => Some(&download.file),
+            _ => None,
+        }
+    }
 }
 
 /// What a boot script does.

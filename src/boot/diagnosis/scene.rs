@@ -171,31 +171,54 @@ impl<'a> Boot<'a> {
 /// Pause after which a request that comes before a boot belongs to the next one.
 const MAX_LEAD: Duration = Duration::from_secs(180);
 
+/// Shortest time from the last sign of an installer to the script of the next boot. Our script is repeated sooner.
+const MIN_RESTART: Duration = Duration::from_secs(20);
+
 /// Divides what was seen of a machine into boots, oldest first. There is always one.
 pub fn divide(steps: &[Evidence]) -> Vec<Boot<'_>> {
     let mut begins = vec![0];
     let mut begun_at_script = false;
     let mut has_begun = false;
+    let mut has_system = false;
     for (index, evidence) in steps.iter().enumerate() {
+        let begin = begins.last().copied().unwrap_or(0);
         let is_new = match &evidence.step {
             Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn => has_begun,
             // The firmware is iPXE: it has its script already, and begins again.
             Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
             // Firmware that fails over IPv4 goes on over IPv6, in the same boot.
             Step::SolicitV6 => begun_at_script || is_late(&steps[..index], evidence),
-            _ => false,
+            // The DISCOVERs of machines that another server's boot file sends here are not heard.
+            Step::Script { .. } => begun_at_script && has_system && is_after_pause(&steps[begin..index], evidence),
+            step => begun_at_script && is_first_program(&steps[begin..index], step),
         };
         if is_new {
-            let begin = lead(steps, index).max(begins.last().map_or(0, |last| last + 1));
+            let begin = lead(steps, index).max(begin + 1);
             begins.push(begin.min(index));
-            (begun_at_script, has_begun) = (false, false);
+            (begun_at_script, has_begun, has_system) = (false, false, false);
         }
         let is_power = matches!(evidence.step, Step::PoweredOn | Step::SolicitV6);
         has_begun |= !is_power && Progress::of(&evidence.step).is_some();
         begun_at_script |= matches!(evidence.step, Step::Script { .. });
+        has_system |= matches!(evidence.step, Step::ConfigServed { .. } | Step::InstallerActive | Step::Completed);
     }
     let ends = begins.iter().skip(1).copied().chain([steps.len()]);
     begins.iter().zip(ends).map(|(begin, end)| Boot::new(&steps[*begin..end])).collect()
+}
+
+/// Returns whether a step is a request for the program that a boot began with. Loaders ask for other files after their
+/// script.
+fn is_first_program(boot: &[Evidence], step: &Step) -> bool {
+    let Some(file) = step.requested_program() else { return false };
+    let is_tftp = matches!(step, Step::FileRequested { .. });
+    boot.iter().find_map(|evidence| evidence.step.requested_program()).map_or(is_tftp, |first| first == file)
+}
+
+/// Returns whether a script comes too late for a repetition of the script before, and no failure explains it.
+fn is_after_pause(boot: &[Evidence], script: &Evidence) -> bool {
+    let last = boot.iter().map(|evidence| evidence.last).max();
+    let has_failed = boot.iter().any(|evidence| matches!(evidence.step, Step::ScriptFailed { .. }));
+    !has_failed && last.is_some_and(|last| script.first.saturating_sub(last) >= MIN_RESTART)
 }
 
 /// Returns whether a step comes long after all others.

@@ -1,0 +1,85 @@
+//! Rows about installs, the disk and the power; and a boot that is well.
+
+use super::*;
+
+#[test]
+fn e1_and_e5_the_installer() {
+    let from: IpAddr = [10, 66, 0, 201].into();
+    let config = Step::AskedFromElsewhere { what: ElsewhereRequest::Config, from, neighbour: None, has_token: true };
+    let story = Story::new().script(0.0, 1, ScriptStep::Attach).see(20.0, config);
+    let story = story.stalls(21.0, StallReason::ConfigFromOtherAddress, Likely, "10.66.0.201|with its token");
+    story.see(22.0, Step::ConfigServed { octets: 9 }).stays_well(23.0);
+    let story = Story::new().install(0.0, 1, 3_100_000).stays_well(600.0);
+    let story =
+        story.stalls(8.0 + 900.0, StallReason::InstallerSilent, Possible, "15 min|33 bytes|3.1 MB|session is open");
+    let story = story.with(|segment| segment.install_timeout = Uptime::from_secs(25)).stays_well(30.0);
+    story.stalls(33.0, StallReason::InstallerSilent, Possible, "25 s").read(40.0, 4_000_000, false).stays_well(41.0);
+    let words = Step::InstallerFailed { source: "anaconda".into(), message: "no disk found".into() };
+    let story = Story::new().install(0.0, 1, 3_100_000).see(60.0, words);
+    story.stalls(61.0, StallReason::InstallerFailed, Certain, "anaconda reports: no disk found");
+}
+
+#[test]
+fn e6_and_e7_the_report_of_completion() {
+    let story = Story::new().install(0.0, 1, 1_600_000).script(700.0, 2, ScriptStep::Attach);
+    let story = story.stalls(
+        706.0,
+        StallReason::CompletionNotReported,
+        Likely,
+        "1.6 MB|the config cfg has no call|installed again",
+    );
+    story.phase(Phase::Installed).stays_well(707.0);
+    let refused = Step::CompletionRefused { reason: Reason::TokenInvalid };
+    let story = Story::new().install(0.0, 1, 1_600_000).see(4000.0, refused);
+    let story = story.stalls(4001.0, StallReason::CompletionRefused, Certain, "token is invalid or has expired");
+    story.see(4002.0, Step::Completed).phase(Phase::Installed).stays_well(4003.0);
+}
+
+#[test]
+fn e9_the_disk_does_not_boot() {
+    let boot = |story: Story, number: u32| story.script(6.0 * f64::from(number), number + 1, ScriptStep::LocalDisk);
+    let back = boot(Story::new(), 0).stays_well(6.0).discover(6.5, 9);
+    back.stalls(8.0, StallReason::DiskNotBootable, Likely, "asked again 2 s later");
+    let two = boot(boot(Story::new(), 0), 1).phase(Phase::Installed).stays_well(12.0);
+    let three = boot(two, 2).stalls(18.0, StallReason::DiskNotBootable, Certain, "3 times in 12 s|no boot loader");
+    three.stays_well(90.0);
+}
+
+#[test]
+fn e10_and_e11_after_the_install() {
+    let waits = (0..10).fold(Story::new().phase(Phase::Installed), |story, number| {
+        story.refused(10.0 * f64::from(number), Reason::InstallCompleted)
+    });
+    waits.stalls(91.0, StallReason::InstalledSystemWaits, Certain, "10 times|cloud-init").stays_well(200.0);
+    let mut failed = Story::new().script(0.0, 1, ScriptStep::LocalDisk).phase(Phase::Failed);
+    failed.host.as_mut().unwrap().status.message = "3 boots used".to_owned();
+    failed.stalls(6.0, StallReason::BootsUsedUp, Certain, "3 boots used");
+}
+
+#[test]
+fn f_power() {
+    let story = Story::new().see(0.0, Step::PoweredOn).waits(10.0, 300.0);
+    story
+        .stalls(300.0, StallReason::NoNetworkBoot, Possible, "5 min ago|sent nothing")
+        .discover(310.0, 1)
+        .stays_well(311.0);
+    let failed = Step::BmcFailed { message: "401".into() };
+    let mut story = Story::new().see(0.0, failed);
+    let error = crate::fleet::PowerError { reason: "Refused".into(), message: "401".into() };
+    story.host.as_mut().unwrap().status.power_error = Some(Box::new(error));
+    story.stalls(1.0, StallReason::BmcFailed, Certain, "401");
+}
+
+#[test]
+fn a_healthy_boot_is_never_diagnosed() {
+    let healthy = Story::new().install(0.0, 1, 400_000_000).see(300.0, Step::Completed).phase(Phase::Installed);
+    let healthy = healthy.script(330.0, 2, ScriptStep::LocalDisk);
+    let steps = healthy.trace.steps();
+    for second in 0..700 {
+        let now = Uptime::from_secs_f64(f64::from(second) / 2.0);
+        let until = steps.iter().take_while(|evidence| evidence.last <= now).count();
+        // The installer reads on and on; its reads are one step.
+        let outcome = diagnose(&steps[..until], healthy.host.as_ref(), &healthy.segment, now);
+        assert_eq!(outcome.diagnosis, None, "at {now:?}");
+    }
+}
