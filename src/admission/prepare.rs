@@ -16,7 +16,7 @@ use crate::fleet::rules::{self, Invalid};
 use crate::fleet::text::printable;
 use crate::fleet::{BootConfig, Image, ImageSpec, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
 use crate::iso::{self, Examined, ImageFile, file};
-use crate::provision;
+use crate::provision::{self, FieldError};
 
 /// The places of the files of objects.
 #[derive(Debug, Clone)]
@@ -162,12 +162,19 @@ fn check_confidential(config: &BootConfig, before: Option<&Object>) -> Result<()
 }
 
 fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
-    provision::check(&config.spec).map_err(|fault| {
-        let message = match config.spec.confidential {
-            true => "invalid file for this format (details withheld: the config is confidential)".into(),
-            false => fault.message,
+    provision::check(&config.spec).map_err(|faults| {
+        let first = faults.first().map_or("spec.data", |fault| &fault.field);
+        let is_one_file = faults.iter().all(|fault| fault.field == first);
+        let field = if is_one_file { first.to_owned() } else { "spec.data".to_owned() };
+        let line = |fault: &FieldError| match fault.field.strip_prefix("spec.data.") {
+            Some(file) if !is_one_file => format!("{file}: {}", fault.message),
+            _ => fault.message.clone(),
         };
-        Invalid { field: fault.field.into(), message }
+        let message = match config.spec.confidential {
+            true => "invalid file for this format (details withheld: the config is confidential)".to_owned(),
+            false => faults.iter().map(line).collect::<Vec<_>>().join("\n"),
+        };
+        Invalid { field: field.into(), message }
     })
 }
 

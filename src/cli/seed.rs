@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use crate::fleet::{BootConfigSpec, Format, Kind};
-use crate::{iso, provision};
+use crate::iso;
+use crate::provision::{self, FieldError};
 
 use super::client::ApiClient;
 use super::connection::ConnectionArgs;
@@ -70,9 +71,12 @@ fn check(data: BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, Stri
             warnings.iter().for_each(|warning| eprintln!("bootlatch: {warning}"));
             Ok(spec.data)
         }
-        Err(fault) => match fault.field.strip_prefix("spec.data.") {
-            Some(file) => anyhow::bail!("{file}: {}", fault.message),
-            None => anyhow::bail!("{}", fault.message),
-        },
+        Err(faults) => {
+            let text = |fault: &FieldError| match fault.field.strip_prefix("spec.data.") {
+                Some(file) => format!("{file}: {}", fault.message),
+                None => fault.message.clone(),
+            };
+            anyhow::bail!("{}", faults.iter().map(text).collect::<Vec<_>>().join("\n"))
+        }
     }
 }

@@ -30,10 +30,10 @@ const FIRST_WORDS: [&str; 7] = [
 /// Checks the files of a config by its format. Returns warnings.
 ///
 /// # Errors
-/// Returns the missing main file, or the first invalid file.
-pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, FieldError> {
+/// Returns the missing main file, or all that is wrong in the files.
+pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, Vec<FieldError>> {
     let main = spec.format.main_file();
-    let wrong = |message| Err(FieldError { field: "spec.data".into(), message });
+    let wrong = |message| Err(vec![FieldError { field: "spec.data".into(), message }]);
     if spec.data.contains_key("") {
         return wrong(format!("a file has an empty name and cannot be requested; the name of the main file is {main}"));
     }
@@ -45,25 +45,27 @@ pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, FieldError> {
             false => format!("missing {main}, the main file of {format}; found {}", names.join(", ")),
         });
     }
-    let mut warnings = Vec::new();
+    let (mut warnings, mut errors) = (Vec::new(), Vec::new());
     for (name, text) in &spec.data {
+        let one = |message: String| vec![message];
         let checked = match (spec.format, name.as_str()) {
             (Format::Ignition, name) if name.ends_with(".ign") => {
                 ignition::check(text).map(|unused| warnings.extend(unused.iter().map(|key| format!("{name}: {key}"))))
             }
-            (Format::CloudInit, "user-data") => user_data(text),
-            (Format::CloudInit, "meta-data" | "network-config") => mapping(text).map(drop),
-            (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text),
+            (Format::CloudInit, "user-data") => user_data(text).map_err(one),
+            (Format::CloudInit, "meta-data" | "network-config") => mapping(text).map(drop).map_err(one),
+            (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text).map_err(one),
             (format @ (Format::Kickstart | Format::Preseed | Format::Script), name) if name == main => {
-                not_empty(text).and_then(|()| not_of_another_format(format, text))
+                not_empty(text).and_then(|()| not_of_another_format(format, text)).map_err(one)
             }
             (Format::Ignition | Format::CloudInit | Format::Kickstart | Format::Preseed | Format::Script, _) => {
-                not_empty(text)
+                not_empty(text).map_err(one)
             }
         };
-        checked.map_err(|message| FieldError { field: format!("spec.data.{name}"), message })?;
+        let of_file = |message| FieldError { field: format!("spec.data.{name}"), message };
+        errors.extend(checked.err().into_iter().flatten().map(of_file));
     }
-    Ok(warnings)
+    if errors.is_empty() { Ok(warnings) } else { Err(errors) }
 }
 
 /// Checks that a file is not empty.
@@ -144,7 +146,7 @@ mod tests {
         };
         let data = [(format.main_file(), main), (name, text)].map(|(name, text)| (name.to_owned(), text.to_owned()));
         let spec = BootConfigSpec { format, data: data.into(), confidential: false };
-        check(&spec).err().map(|error| error.message)
+        check(&spec).err().map(|errors| errors[0].message.clone())
     }
 
     #[test]

@@ -2,61 +2,110 @@
 
 use serde_json::Value;
 
+use super::findings::{Finding, Findings, Place};
 use super::ignition_v3::{self, Minor};
-use super::{ignition_keys, ignition_v2};
+use super::located_json::Located;
+use super::{ignition_keys, ignition_rules, ignition_v2};
 
 /// The versions that are accepted, for messages.
 const VERSIONS: &str = "3.0.0 to 3.6.0, 2.0.0 to 2.4.0, or a next version with -experimental";
 
 /// Checks a config against the specification version that it states. Returns warnings: keys that the version does not
-/// have, which Ignition ignores, and versions that not every Ignition reads.
+/// have, which Ignition ignores, what does not work as it seems to, and versions that not every Ignition reads.
 ///
 /// An Ignition release reads its next version as `-experimental`. Flatcar's Ignition reads 2.x as well, by translation
 /// to 3.x.
 ///
 /// # Errors
-/// Returns a message for the first wrong value, with its JSON pointer and its line.
-pub fn check(text: &str) -> Result<Vec<String>, String> {
-    let config: Value = serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
-    let version = config.pointer("/ignition/version");
-    let version = version.ok_or_else(|| format!("/ignition/version: missing; expected {VERSIONS}"))?;
-    let unknown = || format!("/ignition/version: found {version}, expected {VERSIONS}");
-    let word = version.as_str().ok_or_else(unknown)?;
+/// Returns all that is wrong, each with its JSON pointer, line and column.
+pub fn check(text: &str) -> Result<Vec<String>, Vec<String>> {
+    let config = Located::parse(text).map_err(|error| vec![format!("invalid JSON: {error}")])?;
+    let place = Place::of(&config);
+    let mut found = Findings::default();
+    let version = match version(&place) {
+        Ok(version) => version,
+        Err(wrong) => {
+            found.errors.push(wrong);
+            return Err(found.error_texts(text));
+        }
+    };
+    let unused = match version {
+        Version::Two(word) => {
+            let config = serde_json::from_str(text).map_err(|error| vec![format!("invalid JSON: {error}")])?;
+            ignition_v2::check(&config).map_err(|wrong| vec![wrong])?;
+            return Ok(vec![format!("/ignition/version: {word} is read by Flatcar's Ignition only; checked in part")]);
+        }
+        Version::Three(minor) => check_version_3(&place, text, minor, &mut found),
+    };
+    if !found.errors.is_empty() {
+        return Err(found.error_texts(text));
+    }
+    let word = config.get("ignition").and_then(|ignition| ignition.text("version")).unwrap_or_default();
+    let experimental = word.strip_suffix("-experimental").map(|release| {
+        format!("/ignition/version: {word} is read only by Ignition releases from before {release} was final")
+    });
+    let unused = unused.iter().map(|path| format!("unused key: {path}, in Ignition {word}"));
+    Ok(experimental.into_iter().chain(unused).chain(found.warning_texts(text)).collect())
+}
+
+/// The version of the specification that a config states.
+enum Version {
+    Two(String),
+    Three(Minor),
+}
+
+fn version(config: &Place<'_>) -> Result<Version, Finding> {
+    let Some(ignition) = config.get("ignition") else {
+        return Err(config.finding_of("ignition", format!("missing; expected its version, {VERSIONS}")));
+    };
+    let Some(version) = ignition.get("version") else {
+        return Err(ignition.finding_of("version", format!("missing; expected {VERSIONS}")));
+    };
+    let unknown = || version.finding(format!("found {}, expected {VERSIONS}", version.value.node));
+    let word = version.value.as_text().ok_or_else(unknown)?;
     let (release, is_experimental) = match word.strip_suffix("-experimental") {
         Some(release) => (release, true),
         None => (word, false),
     };
-    let minor = match release {
-        "3.0.0" => 0,
-        "3.1.0" => 1,
-        "3.2.0" => 2,
-        "3.3.0" => 3,
-        "3.4.0" => 4,
-        "3.5.0" => 5,
-        "3.6.0" => 6,
-        "3.7.0" if is_experimental => 6,
-        "2.0.0" | "2.1.0" | "2.2.0" | "2.3.0" | "2.4.0" if !is_experimental => {
-            ignition_v2::check(&config)?;
-            let warning = format!("/ignition/version: {word} is read by Flatcar's Ignition only; checked in part");
-            return Ok(vec![warning]);
-        }
-        _ => return Err(unknown()),
-    };
-    let unused = check_types(text, &config, minor)?;
-    let experimental = is_experimental.then(|| {
-        format!("/ignition/version: {word} is read only by Ignition releases from before {release} was final")
-    });
-    let unused = unused.iter().map(|path| format!("unused key: {path}, in Ignition {word}"));
-    Ok(experimental.into_iter().chain(unused).collect())
+    match release {
+        "3.0.0" => Ok(Version::Three(0)),
+        "3.1.0" => Ok(Version::Three(1)),
+        "3.2.0" => Ok(Version::Three(2)),
+        "3.3.0" => Ok(Version::Three(3)),
+        "3.4.0" => Ok(Version::Three(4)),
+        "3.5.0" => Ok(Version::Three(5)),
+        "3.6.0" => Ok(Version::Three(6)),
+        "3.7.0" if is_experimental => Ok(Version::Three(6)),
+        "2.0.0" | "2.1.0" | "2.2.0" | "2.3.0" | "2.4.0" if !is_experimental => Ok(Version::Two(word.to_owned())),
+        _ => Err(unknown()),
+    }
 }
 
-/// Checks that a config has the types of the newest version, and what an older one requires. Returns the paths of the
-/// keys that the version does not have.
-fn check_types(text: &str, config: &Value, minor: Minor) -> Result<Vec<String>, String> {
-    let mut unused = ignition_keys::check(text).map_err(|wrong| format!("{}: {}", wrong.pointer, wrong.message))?;
-    ignition_v3::check_required(config, minor)?;
-    unused.extend(ignition_v3::later_keys(config, minor));
-    Ok(unused)
+/// Checks the types of a config, which are those of the newest version, what an older one requires, and what the values
+/// mean. Returns the paths of the keys that the version does not have; what is below them is ignored.
+fn check_version_3(config: &Place<'_>, text: &str, minor: Minor, found: &mut Findings) -> Vec<String> {
+    let mut unused = ignition_keys::check(config, found);
+    // Of a key that occurs twice, this is the last value: the key is an error already.
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let later = ignition_v3::later_keys(&value, minor);
+    ignition_v3::check_required(config, minor, found);
+    // A value of a wrong type breaks rules, too: once is enough.
+    let wrong_types: Vec<String> = found.errors.iter().map(|finding| finding.pointer.clone()).collect();
+    let mut broken = Findings::default();
+    ignition_rules::check(config, minor, &mut broken);
+    found.errors.extend(broken.errors.into_iter().filter(|finding| !wrong_types.contains(&finding.pointer)));
+    found.warnings.append(&mut broken.warnings);
+    let ignored: Vec<String> = later.iter().map(|path| path.trim_start_matches('$').replace('.', "/")).collect();
+    let is_ignored = |finding: &Finding| {
+        let is_below = |key: &String| {
+            finding.pointer.strip_prefix(key).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        ignored.iter().any(is_below)
+    };
+    found.errors.retain(|finding| !is_ignored(finding));
+    found.warnings.retain(|finding| !is_ignored(finding));
+    unused.extend(later);
+    unused
 }
 
 #[cfg(test)]
@@ -72,21 +121,26 @@ mod tests {
             assert_eq!(check(&text), Ok(vec![]), "{version}");
         }
         let wrong = [
-            (with("3.4.0", r#","storage":{"files":[{"path":1}]}"#), "/storage/files/0/path: invalid type: integer `1`"),
+            (
+                with("3.4.0", r#","storage":{"files":[{"path":1}]}"#),
+                "/storage/files/0/path: found the number 1, expected a string at line 1 column 61",
+            ),
             (with("3.3.0", r#","storage":{"files":[{"path":"/a","mode":"0644"}]}"#), "/storage/files/0/mode: "),
-            (with("3.1.0", r#","systemd":{"units":[{"enabled":true}]}"#), "/systemd/units/0: missing field `name`"),
-            (with("3.0.0", r#","passwd":{"users":{"name":"core"}}"#), "/passwd/users: invalid type: map"),
-            (with("1.0.0", ""), "/ignition/version: found \"1.0.0\", expected"),
+            (with("3.1.0", r#","systemd":{"units":[{"enabled":true}]}"#), "/systemd/units/0/name: missing"),
+            (
+                with("3.0.0", r#","passwd":{"users":{"name":"core"}}"#),
+                "/passwd/users: found an object, expected a list",
+            ),
+            (with("1.0.0", ""), "/ignition/version: found the string \"1.0.0\", expected"),
             (with("2.4.0", r#","storage":[]"#), "/storage: expected an object"),
-            (with("2.9.0", ""), "/ignition/version: found \"2.9.0\", expected"),
-            (with("3.8.0-experimental", ""), "/ignition/version: found \"3.8.0-experimental\", expected"),
-            (with("3.7.0", ""), "/ignition/version: found \"3.7.0\", expected"),
-            (with("3.9.0", ""), "/ignition/version: found \"3.9.0\", expected"),
-            (r#"{"ignition":{"version":3}}"#.to_owned(), "/ignition/version: found 3, expected"),
+            (with("2.9.0", ""), "/ignition/version: found the string \"2.9.0\", expected"),
+            (with("3.8.0-experimental", ""), "/ignition/version: found the string \"3.8.0-experimental\", expected"),
+            (with("3.7.0", ""), "/ignition/version: found the string \"3.7.0\", expected"),
+            (r#"{"ignition":{"version":3}}"#.to_owned(), "/ignition/version: found the number 3, expected"),
         ];
         for (text, expected) in wrong {
-            let message = check(&text).unwrap_err();
-            assert!(message.starts_with(expected), "{text}: {message}");
+            let errors = check(&text).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].starts_with(expected), "{text}: {errors:?}");
         }
     }
 

@@ -3,11 +3,8 @@
 //! The newest version has the keys of all before it; `ignition_v3` has the differences. A test compares the table with
 //! the types of the crate ignition-config, whose code would be far larger.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use super::findings::{Findings, Place};
+use super::located_json::{Located, Node};
 
 /// The type of a value.
 #[derive(Debug)]
@@ -248,134 +245,59 @@ static CUSTOM_PIN: Keys = Keys { required: &[], all: &[("config", Text), ("needs
 
 static TANG: Keys = Keys { required: &[], all: &[("advertisement", Text), ("thumbprint", Text), ("url", Text)] };
 
-/// A wrong value of a config.
-#[derive(Debug)]
-pub struct WrongValue {
-    /// JSON pointer of the value (RFC 6901).
-    pub pointer: String,
-    /// The parser's message, with the line.
-    pub message: String,
+/// Checks the types of a config's values. Adds each wrong value to the findings, and each object without a required key.
+/// Returns the paths of the keys that the table does not have, as Ignition writes them: `$.storage.new`.
+pub fn check(config: &Place<'_>, found: &mut Findings) -> Vec<String> {
+    let mut unused = Vec::new();
+    check_value(config, &CONFIG, found, &mut unused);
+    unused
 }
 
-/// Checks the types of a config's values. Returns the paths of the keys that the table does not have, as Ignition
-/// writes them: `$.storage.new`.
-///
-/// # Errors
-/// Returns the first wrong value, or the first object without a required key.
-pub fn check(text: &str) -> Result<Vec<String>, WrongValue> {
-    let mut walk = KeyWalk::default();
-    let mut source = serde_json::Deserializer::from_str(text);
-    let read = CheckedValue { shape: &CONFIG, is_optional: false, walk: &mut walk }.deserialize(&mut source);
-    match read {
-        Ok(()) => Ok(walk.unused),
-        Err(error) => Err(WrongValue { pointer: walk.pointer(), message: error.to_string() }),
-    }
-}
-
-/// The state of a check: where it is, and what it found.
-#[derive(Debug, Default)]
-struct KeyWalk {
-    /// Keys and indexes from the whole config to the value. Those of a wrong value stay.
-    path: Vec<Cow<'static, str>>,
-    unused: Vec<String>,
-}
-
-impl KeyWalk {
-    fn pointer(&self) -> String {
-        self.path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
-    }
-}
-
-/// A value that is about to be read.
-struct CheckedValue<'a> {
-    shape: &'static Shape,
-    /// Whether null stands for an absent value.
-    is_optional: bool,
-    walk: &'a mut KeyWalk,
-}
-
-impl<'de> DeserializeSeed<'de> for CheckedValue<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
-        source.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for CheckedValue<'_> {
-    type Value = ();
-
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(match self.shape {
-            Text => "a string",
-            Boolean => "a boolean",
-            Integer => "a whole number",
-            List(_) => "a list",
-            Object(_) => "an object",
-        })
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        if self.is_optional { Ok(()) } else { Err(E::invalid_type(Unexpected::Unit, &self)) }
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        if matches!(self.shape, Text) { Ok(()) } else { Err(E::invalid_type(Unexpected::Str(value), &self)) }
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        if matches!(self.shape, Boolean) { Ok(()) } else { Err(E::invalid_type(Unexpected::Bool(value), &self)) }
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        if matches!(self.shape, Integer) { Ok(()) } else { Err(E::invalid_type(Unexpected::Signed(value), &self)) }
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        match self.shape {
-            Integer if i64::try_from(value).is_ok() => Ok(()),
-            Integer => Err(E::invalid_value(Unexpected::Unsigned(value), &self)),
-            Text | Boolean | List(_) | Object(_) => Err(E::invalid_type(Unexpected::Unsigned(value), &self)),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let List(shape) = self.shape else { return Err(A::Error::invalid_type(Unexpected::Seq, &self)) };
-        for index in 0_usize.. {
-            self.walk.path.push(index.to_string().into());
-            let item = CheckedValue { shape, is_optional: false, walk: &mut *self.walk };
-            let found = items.next_element_seed(item)?;
-            self.walk.path.pop();
-            if found.is_none() {
-                break;
+fn check_value(place: &Place<'_>, shape: &'static Shape, found: &mut Findings, unused: &mut Vec<String>) {
+    match (shape, &place.value.node) {
+        (Text, Node::Text(_)) | (Boolean, Node::Boolean(_)) | (Integer, Node::Integer(_)) => {}
+        (List(shape), Node::List(items)) => {
+            for (index, value) in items.iter().enumerate() {
+                let item = Place { value, pointer: format!("{}/{index}", place.pointer) };
+                check_value(&item, shape, found, unused);
             }
         }
-        Ok(())
+        (Object(keys), Node::Object(entries)) => check_object(place, keys, entries, found, unused),
+        (_, other) => found.errors.push(place.finding(format!("found {other}, expected {}", expected(shape)))),
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let Object(keys) = self.shape else { return Err(A::Error::invalid_type(Unexpected::Map, &self)) };
-        let mut found = Vec::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            let Some((name, shape)) = keys.all.iter().find(|(name, _)| *name == key) else {
-                let path: Vec<&str> = self.walk.path.iter().map(AsRef::as_ref).chain([key.as_str()]).collect();
-                self.walk.unused.push(format!("$.{}", path.join(".")));
-                entries.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            if found.contains(name) {
-                return Err(A::Error::duplicate_field(name));
-            }
-            found.push(name);
-            self.walk.path.push((*name).into());
-            let is_optional = !keys.required.contains(name);
-            entries.next_value_seed(CheckedValue { shape, is_optional, walk: &mut *self.walk })?;
-            self.walk.path.pop();
+fn check_object(
+    place: &Place<'_>,
+    keys: &'static Keys,
+    entries: &[(String, Located)],
+    found: &mut Findings,
+    unused: &mut Vec<String>,
+) {
+    for (index, (key, value)) in entries.iter().enumerate() {
+        let below = Place { value, pointer: place.pointer_of(key) };
+        let Some((name, shape)) = keys.all.iter().find(|(name, _)| name == key) else {
+            unused.push(format!("${}", below.pointer.replace('/', ".")));
+            continue;
+        };
+        if entries[..index].iter().any(|(before, _)| before == key) {
+            found.errors.push(below.finding("the key occurs twice"));
+        } else if !matches!(value.node, Node::Null) || keys.required.contains(name) {
+            check_value(&below, shape, found, unused);
         }
-        match keys.required.iter().find(|name| !found.contains(name)) {
-            Some(missing) => Err(A::Error::missing_field(missing)),
-            None => Ok(()),
-        }
+    }
+    for missing in keys.required.iter().filter(|name| !entries.iter().any(|(key, _)| key == **name)) {
+        found.errors.push(place.finding_of(missing, "missing"));
+    }
+}
+
+fn expected(shape: &Shape) -> &'static str {
+    match shape {
+        Text => "a string",
+        Boolean => "true or false",
+        Integer => "a whole number",
+        List(_) => "a list",
+        Object(_) => "an object",
     }
 }
 
@@ -386,7 +308,15 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
+    use crate::provision::findings::Finding;
     use crate::provision::ignition_types;
+    use crate::provision::located_json::line_and_column;
+
+    /// Returns the unused keys of a config, and its errors.
+    fn check_text(text: &str) -> (Vec<String>, Vec<Finding>) {
+        let (config, mut found) = (Located::parse(text).unwrap(), Findings::default());
+        (check(&Place::of(&config), &mut found), found.errors)
+    }
 
     /// Adds the paths of all values below one, in the form of `ignition_types::fields`.
     fn add_fields(shape: &Shape, path: &str, fields: &mut BTreeSet<String>) {
@@ -455,11 +385,13 @@ mod tests {
             }
             changed.push(without);
             for config in changed {
-                match check(&config.to_string()) {
-                    Ok(unused) => assert_eq!(unused, ignition_types::unused(&config, 6), "{pointer}: {config}"),
-                    Err(wrong) => {
+                let (unused, errors) = check_text(&config.to_string());
+                match errors.as_slice() {
+                    [] => assert_eq!(unused, ignition_types::unused(&config, 6), "{pointer}: {config}"),
+                    wrong => {
                         assert!(!ignition_types::accepts(&config, 6), "{pointer}: {config}");
-                        assert!(pointer.starts_with(&wrong.pointer), "{pointer}: {wrong:?}");
+                        let is_near = |other: &str| pointer.starts_with(other) || other.starts_with(pointer);
+                        assert!(wrong.iter().all(|wrong| is_near(&wrong.pointer)), "{pointer}: {wrong:?}");
                     }
                 }
             }
@@ -467,30 +399,29 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_the_pointer_and_the_line() {
-        let rows = [
-            (
-                "{\n\"ignition\": {\"version\": 3}}",
-                "/ignition/version",
-                "invalid type: integer `3`, expected a string at line 2",
-            ),
-            ("{}", "", "missing field `ignition`"),
-            (r#"{"ignition":{"version":"3.6.0","version":"3.6.0"}}"#, "/ignition", "duplicate field `version`"),
-            (
-                r#"{"ignition":{"version":"3.6.0"},"storage":{"files":[null]}}"#,
-                "/storage/files/0",
-                "invalid type: null",
-            ),
-            (
-                r#"{"ignition":{"version":"3.6.0"},"passwd":[]}"#,
-                "/passwd",
-                "invalid type: sequence, expected an object",
-            ),
-        ];
-        for (text, pointer, message) in rows {
-            let wrong = check(text).unwrap_err();
-            assert_eq!(wrong.pointer, pointer, "{text}");
-            assert!(wrong.message.starts_with(message), "{text}: {wrong:?}");
-        }
+    fn all_errors_are_found_each_with_its_pointer_and_place() {
+        let text =
+            "{\n\"ignition\": {\"version\": 3},\n \"storage\": {\"files\": [null, {\"mode\": 1.5}]}, \"passwd\": []}";
+        let found: Vec<String> = check_text(text)
+            .1
+            .iter()
+            .map(|finding| {
+                let (line, column) = line_and_column(text, finding.offset);
+                format!("{line}:{column} {}: {}", finding.pointer, finding.message)
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "2:25 /ignition/version: found the number 3, expected a string",
+                "3:24 /storage/files/0: found null, expected an object",
+                "3:39 /storage/files/1/mode: found a number that is not whole or too large, expected a whole number",
+                "3:30 /storage/files/1/path: missing",
+                "3:57 /passwd: found a list, expected an object",
+            ]
+        );
+        let twice = r#"{"ignition":{"version":"3.6.0","version":"3.6.0"}}"#;
+        assert_eq!(check_text(twice).1[0].message, "the key occurs twice");
+        assert_eq!(check_text("{}").1[0].pointer, "/ignition");
     }
 }

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use super::findings::{Findings, Place};
+
 /// The second number of a specification's version 3.
 pub type Minor = u8;
 
@@ -54,19 +56,13 @@ pub fn later_keys(config: &Value, minor: Minor) -> Vec<String> {
     later.iter().map(|path| format!("$.{}", path.join("."))).collect()
 }
 
-/// Checks that a config has the keys that its version requires and a later one does not.
-///
-/// # Errors
-/// Returns a message for the first missing key, with the JSON pointer of its object.
-pub fn check_required(config: &Value, minor: Minor) -> Result<(), String> {
+/// Adds the keys that a config lacks, and its version requires, while a later one does not.
+pub fn check_required(config: &Place<'_>, minor: Minor, found: &mut Findings) {
     for (before, pattern, key) in REQUIRED_BEFORE.iter().filter(|(before, ..)| minor < *before) {
-        let lacking = |(_, value): &(Vec<String>, &Value)| value.get(*key).is_none_or(Value::is_null);
-        if let Some((path, _)) = matches(config, pattern).into_iter().find(lacking) {
-            let pointer = path.join("/");
-            return Err(format!("/{pointer}: missing field `{key}`, required before 3.{before}.0"));
+        for owner in config.matches(pattern).iter().filter(|owner| owner.value.get(key).is_none()) {
+            found.errors.push(owner.finding_of(key, format!("missing, required before 3.{before}.0")));
         }
     }
-    Ok(())
 }
 
 /// Returns the values at the places that a pattern describes, with their paths.
@@ -89,6 +85,7 @@ fn matches<'a>(config: &'a Value, pattern: &str) -> Vec<(Vec<String>, &'a Value)
 mod tests {
     use super::*;
     use crate::provision::ignition_types::{accepts, unused};
+    use crate::provision::located_json::Located;
 
     /// Returns a config with a value at the place of a pattern, and with the keys that any version requires.
     fn config_with(pattern: &str, value: &Value) -> Value {
@@ -118,6 +115,12 @@ mod tests {
             }
         }
         item
+    }
+
+    fn has_required(config: &Value, minor: Minor) -> bool {
+        let (config, mut found) = (Located::parse(&config.to_string()).unwrap(), Findings::default());
+        check_required(&Place::of(&config), minor, &mut found);
+        found.errors.is_empty()
     }
 
     /// Returns a value of the type that a key has.
@@ -161,7 +164,7 @@ mod tests {
             let first = if pattern.contains("luks") { 2 } else { 0 };
             for minor in first..=6 {
                 assert_eq!(accepts(&config, minor), minor >= *before, "{pattern} {key} in 3.{minor}");
-                assert_eq!(check_required(&config, minor).is_ok(), minor >= *before, "{pattern} {key} in 3.{minor}");
+                assert_eq!(has_required(&config, minor), minor >= *before, "{pattern} {key} in 3.{minor}");
             }
         }
     }

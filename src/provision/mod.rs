@@ -5,13 +5,16 @@
 mod check;
 mod cloud_config;
 mod completion;
+mod findings;
 pub mod generate;
 mod ignition;
 mod ignition_keys;
+mod ignition_rules;
 #[cfg(test)]
 mod ignition_types;
 mod ignition_v2;
 mod ignition_v3;
+mod located_json;
 mod yaml;
 
 pub use check::{FieldError, check};

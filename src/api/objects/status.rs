@@ -227,7 +227,7 @@ impl Status {
     /// Returns 422 Invalid for a field of an object.
     pub fn invalid(kind: Kind, name: &str, wrong: &Invalid) -> Self {
         let message = format!("{} {name:?} is invalid: {wrong}", kind.as_str());
-        let causes = vec![Cause::of(&wrong.field, &wrong.message)];
+        let causes = wrong.message.lines().map(|line| Cause::of(&wrong.field, line)).collect();
         let details = StatusDetails {
             name: Some(name.to_owned()),
             kind: Some(kind.as_str()),

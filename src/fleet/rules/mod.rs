@@ -22,7 +22,7 @@ pub use url::check_url;
 pub struct Invalid {
     /// The field's path, as in `spec.bootConfigRef`.
     pub field: Cow<'static, str>,
-    /// The error, and the next step.
+    /// The error, and the next step; several errors of one field are a line each.
     pub message: String,
 }
 
