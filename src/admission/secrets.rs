@@ -69,8 +69,7 @@ mod tests {
 
     fn host(password: &str) -> Object {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
-        let (address, username, password) = ("b".to_owned(), String::new(), Secret(password.to_owned()));
-        spec.bmc = Some(Bmc { address, username, password, disable_certificate_verification: false });
+        spec.bmc = Some(Bmc::new("b", "", Secret(password.to_owned())));
         let metadata = Meta::named("h".parse().unwrap(), None);
         Object::Host(Arc::new(Host { metadata, spec, status: HostStatus::default() }))
     }

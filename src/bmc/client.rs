@@ -9,8 +9,9 @@ use crate::fleet::{Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, Firmware
 use crate::http_client::tls::{FINGERPRINT, TrustAnchor};
 use crate::http_client::{ConnectError, Server, ServerConnection};
 
+use super::ipmi::client::IpmiSession;
 use super::redfish::client::RedfishService;
-use super::{BmcError, CONNECT_TIMEOUT, detection, ipmi};
+use super::{BmcError, CONNECT_TIMEOUT, detection};
 
 /// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,7 +59,7 @@ impl BmcClient {
     pub async fn read_power(&mut self) -> Result<Power, BmcError> {
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => service.read_power().await,
-            BmcAccess::Ipmi(bmc, at) => ipmi::client::read_power(bmc, at).await,
+            BmcAccess::Ipmi(session) => session.read_power().await,
         })
         .await
     }
@@ -70,7 +71,7 @@ impl BmcClient {
     pub async fn reset(&mut self, reset: Reset) -> Result<(), BmcError> {
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => service.reset(reset).await,
-            BmcAccess::Ipmi(bmc, at) => ipmi::client::reset(bmc, at, reset).await,
+            BmcAccess::Ipmi(session) => session.reset(reset).await,
         })
         .await
     }
@@ -85,9 +86,7 @@ impl BmcClient {
                 service.insert_medium(url).await?;
                 service.set_boot_device(BootDevice::Cd, true, mode).await
             }
-            BmcAccess::Ipmi(_, at) => {
-                Err(BmcError::Unsupported { at: at.to_string(), what: "virtual media over IPMI".to_owned() })
-            }
+            BmcAccess::Ipmi(session) => Err(session.unsupported("virtual media over IPMI")),
         })
         .await
     }
@@ -99,9 +98,7 @@ impl BmcClient {
     pub async fn eject_medium(&mut self, prefix: &str) -> Result<(), BmcError> {
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => service.eject_medium(prefix).await,
-            BmcAccess::Ipmi(_, at) => {
-                Err(BmcError::Unsupported { at: at.to_string(), what: "virtual media over IPMI".to_owned() })
-            }
+            BmcAccess::Ipmi(session) => Err(session.unsupported("virtual media over IPMI")),
         })
         .await
     }
@@ -118,7 +115,7 @@ impl BmcClient {
     ) -> Result<(), BmcError> {
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => service.set_boot_device(device, once, mode).await,
-            BmcAccess::Ipmi(bmc, at) => ipmi::client::set_boot_device(bmc, at, device, once, mode).await,
+            BmcAccess::Ipmi(session) => session.set_boot_device(device, once, mode).await,
         })
         .await
     }
@@ -146,7 +143,7 @@ impl BmcClient {
         };
         let (at, route) = timeout_at(deadline, self.route(address)).await.map_err(no_answer)??;
         let Route::Redfish(anchor) = route else {
-            return timeout_at(deadline, operation(BmcAccess::Ipmi(&self.bmc, &at))).await.map_err(no_answer)?;
+            return timeout_at(deadline, self.in_ipmi_session(&at, operation)).await.map_err(no_answer)?;
         };
         let mut service = RedfishService::new(&self.bmc, &at, anchor);
         let answered = timeout_at(deadline, async {
@@ -161,6 +158,22 @@ impl BmcClient {
             Err(_) => tracing::debug!(%at, "failed to close a Redfish session in time"),
         }
         answered.map_err(no_answer)?
+    }
+
+    /// Performs an operation in an IPMI session.
+    async fn in_ipmi_session<T>(
+        &mut self,
+        at: &BmcAddress,
+        operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
+    ) -> Result<T, BmcError> {
+        let known = self.record.as_ref().and_then(|record| record.cipher_suite);
+        let (mut session, suite) = IpmiSession::open(&self.bmc, at, known).await?;
+        if known != Some(suite) {
+            self.learn(|record| record.cipher_suite = Some(suite));
+        }
+        let answer = operation(BmcAccess::Ipmi(&mut session)).await;
+        session.close().await;
+        answer
     }
 
     /// Returns the address with its protocol, and how the BMC is asked over that. At the first use both are found out;
@@ -208,7 +221,7 @@ impl BmcClient {
     }
 
     fn learn(&mut self, change: impl FnOnce(&mut BmcRecord)) {
-        let new = BmcRecord { protocol: None, certificate: None, time: self.now };
+        let new = BmcRecord { protocol: None, certificate: None, cipher_suite: None, time: self.now };
         change(self.record.get_or_insert(new));
         self.has_learnt = true;
     }
@@ -218,8 +231,8 @@ impl BmcClient {
 enum BmcAccess<'a> {
     /// A Redfish service, logged in.
     Redfish(&'a RedfishService<'a>),
-    /// IPMI.
-    Ipmi(&'a Bmc, &'a BmcAddress),
+    /// An IPMI session.
+    Ipmi(&'a mut IpmiSession),
 }
 
 /// How a BMC is asked.

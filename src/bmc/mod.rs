@@ -13,7 +13,7 @@ pub use crate::fleet::{BootDevice, Reset};
 
 pub mod client;
 mod detection;
-mod ipmi;
+pub mod ipmi;
 pub mod poll_time;
 pub mod power_poller;
 pub mod redfish;
@@ -136,8 +136,7 @@ mod tests {
 
     #[test]
     fn an_error_never_contains_the_password() {
-        let (address, username, password) = ("b".to_owned(), "u".to_owned(), Secret("geheim".to_owned()));
-        let mut bmc = Bmc { address, username, password, disable_certificate_verification: false };
+        let mut bmc = Bmc::new("b", "u", Secret("geheim".to_owned()));
         let words = format!("500: password geheim, of Basic {}", STANDARD.encode("u:geheim"));
         let (at, message) = ("b:80".to_owned(), words.clone());
         for error in [

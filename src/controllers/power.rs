@@ -235,12 +235,8 @@ mod tests {
         let time = poll_time();
         for last in 0..=u8::MAX {
             let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, last]));
-            spec.bmc = Some(Bmc {
-                address: format!("redfish+http://127.0.0.1:{}/x", 1 + u16::from(last)),
-                username: "u".into(),
-                password: Secret("p".into()),
-                disable_certificate_verification: false,
-            });
+            spec.bmc =
+                Some(Bmc::new(format!("redfish+http://127.0.0.1:{}/x", 1 + u16::from(last)), "u", Secret("p".into())));
             let metadata = Meta::named(format!("h{last}").parse().unwrap(), None);
             poller.follow(&Host { metadata, spec, status: HostStatus::default() }, false, time);
         }

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::CipherSuite;
+
 /// The address and protocol of a machine's BMC.
 ///
 /// The protocol of an address without a scheme is detected at its first use; `ipmi://`, `redfish://` (over TLS),
@@ -53,6 +55,9 @@ pub struct BmcRecord {
     /// certificate authorities vouched for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The cipher suite of the first IPMI session. Another one is not offered from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher_suite: Option<CipherSuite>,
     /// Time of the first use.
     pub time: Timestamp,
 }

@@ -78,12 +78,7 @@ mod tests {
     fn host(phase: Phase, mode: BootMode, image: &str) -> Host {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         (spec.image, spec.boot_mode) = (image.parse().unwrap(), mode);
-        spec.bmc = Some(Bmc {
-            address: "b".into(),
-            username: String::new(),
-            password: Secret::default(),
-            disable_certificate_verification: false,
-        });
+        spec.bmc = Some(Bmc::new("b", "", Secret::default()));
         let status = HostStatus { phase, phase_transition_time: Some(at(10)), ..HostStatus::default() };
         Host { metadata: Meta::named("h".parse().unwrap(), None), spec, status }
     }

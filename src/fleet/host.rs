@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
 use super::{
-    Architecture, BadName, BmcRecord, BootDeviceRecord, BootRisk, Chap, FirstSeen, Mac, Meta, Name, Power, PowerError,
-    PowerTransition, Secret, Stall,
+    Architecture, BadName, BmcRecord, BootDeviceRecord, BootRisk, Chap, CipherSuite, FirstSeen, Mac, Meta, Name, Power,
+    PowerError, PowerTransition, PrivilegeLevel, Secret, Stall,
 };
 
 /// A machine that boots from the network (kind BareMetalHost).
@@ -185,9 +185,27 @@ pub struct Bmc {
     /// Whether any certificate is accepted: most BMCs have a self-signed one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disable_certificate_verification: bool,
+    /// The privilege level of IPMI sessions; `operator` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privilege_level: Option<PrivilegeLevel>,
+    /// The only cipher suite of IPMI sessions. If absent, 17, or 3 for a BMC that does not have 17.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher_suite: Option<CipherSuite>,
 }
 
 impl Bmc {
+    /// Returns a BMC with the default options.
+    pub fn new(address: impl Into<String>, username: impl Into<String>, password: Secret) -> Self {
+        Self {
+            address: address.into(),
+            username: username.into(),
+            password,
+            disable_certificate_verification: false,
+            privilege_level: None,
+            cipher_suite: None,
+        }
+    }
+
     /// Returns whether the machine boots its image from the virtual drive of the BMC, as the scheme of the address asks.
     pub fn boots_virtual_media(&self) -> bool {
         self.address.starts_with("redfish-virtualmedia")

@@ -16,6 +16,7 @@ pub mod first_seen;
 mod host;
 pub mod host_match;
 mod image;
+mod ipmi;
 pub mod labels;
 mod lease;
 pub mod lifecycle;
@@ -50,6 +51,7 @@ pub use decode::{DecodeError, FieldPath, PathPart, deserialize_text, deserialize
 pub use first_seen::{EntryPoint, FirstSeen, FirstSeenLimits};
 pub use host::{Bmc, BootMode, BootTarget, Host, HostSpec, HostStatus, Install, LocalDisk, Phase};
 pub use image::{AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, Method, Portal, is_sha256};
+pub use ipmi::{CipherSuite, PrivilegeLevel};
 pub use lease::{Lease, LeaseState};
 pub use mac::{BadMac, Mac, octets};
 pub use managed_fields::ManagedFields;

@@ -130,12 +130,7 @@ mod tests {
     fn host(online: Option<bool>, bmc: Option<&str>) -> Host {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         spec.online = online;
-        spec.bmc = bmc.map(|address| Bmc {
-            address: address.into(),
-            username: String::new(),
-            password: Secret::default(),
-            disable_certificate_verification: false,
-        });
+        spec.bmc = bmc.map(|address| Bmc::new(address, "", Secret::default()));
         Host { metadata: Meta::named("h".parse().unwrap(), None), spec, status: HostStatus::default() }
     }
 

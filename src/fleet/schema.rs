@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{BootTarget, Mac, Name, StringMap};
+use super::{BootTarget, CipherSuite, Mac, Name, StringMap};
 
 /// Implements `JsonSchema` by a schema that does not depend on other types.
 macro_rules! schema {
@@ -26,6 +26,7 @@ macro_rules! schema {
 }
 
 schema!(Mac, {"type": "string"});
+schema!(CipherSuite, {"type": "integer", "enum": [3, 17]});
 schema!(Name, {"type": "string", "maxLength": 253});
 schema!(BootTarget, {"type": "string"});
 schema!(StringMap, {"type": "object", "additionalProperties": {"type": "string"}});

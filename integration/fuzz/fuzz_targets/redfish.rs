@@ -29,8 +29,7 @@ fuzz_target!(|data: &[u8]| {
     let [how, code, length, rest @ ..] = data else { return };
     let address = "redfish+http://10.0.0.9:8000/redfish/v1/Systems/1";
     let at: BmcAddress = address.parse().expect("an address");
-    let (address, username, password) = (address.to_owned(), "admin".to_owned(), Secret(PASSWORD.to_owned()));
-    let bmc = Bmc { address, username, password, disable_certificate_verification: false };
+    let bmc = Bmc::new(address, "admin", Secret(PASSWORD.to_owned()));
     let service = RedfishService::new(&bmc, &at, None);
     let (field, body) = rest.split_at(usize::from(*length).min(rest.len()));
     let body = body.repeat(if how & 0x80 == 0x80 { 200 } else { 1 });

@@ -250,8 +250,7 @@ mod tests {
     fn a_secret_is_redacted_and_survives_being_written_back() {
         let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
         let password = Secret("hunter2".into());
-        spec.bmc =
-            Some(Bmc { address: "b".into(), username: "u".into(), password, disable_certificate_verification: false });
+        spec.bmc = Some(Bmc::new("b", "u", password));
         spec.chap = Some(Chap {
             username: "n".into(),
             secret: Secret("a-secret-of-n".into()),

@@ -14,7 +14,7 @@ fn full(kind: Kind) -> Object {
         Kind::BareMetalHost => (
             metadata,
             json!({"bootMACAddress": "52:54:00:00:00:01", "ip": "10.0.0.1", "image": "i", "bootConfigRef": "c",
-                   "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true},
+                   "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true, "cipherSuite": 17, "privilegeLevel": "user"},
                    "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
             json!({"phase": "LocalBoot", "phaseTransitionTime": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
                    "lastSeenTime": "2026-11-21T00:00:00Z", "lastBootTime": "2026-11-21T00:00:00Z", "uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8",

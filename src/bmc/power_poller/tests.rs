@@ -18,7 +18,7 @@ struct Simulation {
 
 fn bmc(address: &str) -> Bmc {
     let password = Secret("geheim".into());
-    Bmc { address: address.into(), username: "u".into(), password, disable_certificate_verification: false }
+    Bmc::new(address, "u", password)
 }
 
 fn no_answer() -> BmcError {

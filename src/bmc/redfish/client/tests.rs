@@ -39,8 +39,7 @@ async fn with_heads<T>(
     });
     let address = format!("redfish+http://127.0.0.1:{port}/sys");
     let at: BmcAddress = address.parse().unwrap();
-    let (username, password) = ("admin".to_owned(), Default::default());
-    let bmc = Bmc { address, username, password, disable_certificate_verification: false };
+    let bmc = Bmc::new(address, "admin", Default::default());
     let result = ask(&RedfishService::new(&bmc, &at, None)).await;
     serving.abort();
     let heads = heads.lock().unwrap().clone();
