@@ -20,8 +20,6 @@ const DISCARD: &str = "SECTIONS { /DISCARD/ : { *(.eh_frame) } } INSERT AFTER .t
 
 /// The folder of the web page's files.
 const ASSETS: &str = "src/ui/assets";
-/// The files in it.
-const ASSET_NAMES: [&str; 3] = ["app.css", "app.js", "icon.svg"];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=.cargo/build.rs");
@@ -33,11 +31,13 @@ fn main() -> io::Result<()> {
 
 /// Writes each file of the web page compressed, and sets `UI_VERSION`, which changes with their content.
 fn compress_assets(out: &Path) -> io::Result<()> {
+    println!("cargo::rerun-if-changed={ASSETS}");
     let mut digest = Sha256::new();
-    for name in ASSET_NAMES {
-        let path = format!("{ASSETS}/{name}");
-        println!("cargo::rerun-if-changed={path}");
-        let bytes = fs::read(path)?;
+    let mut paths: Vec<PathBuf> = fs::read_dir(ASSETS)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().display();
+        let bytes = fs::read(&path)?;
         digest.update(&bytes);
         let mut encoder = GzEncoder::new(fs::File::create(out.join(format!("{name}.gz")))?, Compression::best());
         encoder.write_all(&bytes)?;

@@ -14,24 +14,46 @@ pub struct Asset {
     pub gzip: &'static [u8],
 }
 
-/// All files. The build script compresses them.
-static ASSETS: [Asset; 3] = [
-    Asset {
-        name: "app.css",
-        media_type: "text/css; charset=utf-8",
-        gzip: include_bytes!(concat!(env!("OUT_DIR"), "/app.css.gz")),
-    },
-    Asset {
-        name: "app.js",
-        media_type: "text/javascript; charset=utf-8",
-        gzip: include_bytes!(concat!(env!("OUT_DIR"), "/app.js.gz")),
-    },
-    Asset {
-        name: "icon.svg",
-        media_type: "image/svg+xml",
-        gzip: include_bytes!(concat!(env!("OUT_DIR"), "/icon.svg.gz")),
-    },
-];
+/// Makes the table of the files. The build script compresses all files of the folder.
+macro_rules! assets {
+    ($($media_type:literal: $($name:literal),+;)+) => {
+        static ASSETS: &[Asset] = &[$($(Asset {
+            name: $name,
+            media_type: $media_type,
+            gzip: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")),
+        }),+),+];
+    };
+}
+
+assets! {
+    "text/css; charset=utf-8": "app.css";
+    "image/svg+xml": "icon.svg";
+    "text/javascript; charset=utf-8":
+        "actions.js", "activity.js", "advice.js", "configs.js", "dialogs.js", "elements.js", "frame.js", "host.js",
+        "host_field.js", "host_rows.js", "hosts.js", "isos.js", "lanes.js", "network.js", "requests.js", "rows.js",
+        "settings.js", "timeline.js", "times.js", "uploads.js";
+}
+
+/// The modules that every page with rows needs.
+const COMMON: [&str; 6] = ["dialogs.js", "elements.js", "frame.js", "requests.js", "rows.js", "times.js"];
+
+/// Returns the module of a page, and those that it needs at once: the browser loads them together, not one after
+/// another as it finds their imports.
+pub fn modules(page: &str) -> (&'static str, Vec<&'static str>) {
+    let (module, more): (&str, &[&str]) = match page {
+        "hosts" => ("hosts.js", &["actions.js", "host_field.js", "host_rows.js"]),
+        "host" => {
+            ("host.js", &["actions.js", "advice.js", "host_field.js", "host_rows.js", "lanes.js", "timeline.js"])
+        }
+        "isos" => ("isos.js", &["uploads.js"]),
+        "configs" => ("configs.js", &["actions.js"]),
+        "activity" => ("activity.js", &["timeline.js"]),
+        "network" => ("network.js", &[]),
+        "settings" => ("settings.js", &[]),
+        _ => return ("frame.js", vec!["elements.js"]),
+    };
+    (module, [&COMMON, more].concat())
+}
 
 /// Returns the file with a name.
 pub fn asset(name: &str) -> Option<&'static Asset> {
@@ -45,15 +67,60 @@ pub fn path(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
     use super::*;
+
+    /// Maximum number of lines of a file.
+    const MAX_LINES: usize = 600;
+
+    fn text(name: &str) -> String {
+        let mut text = String::new();
+        GzDecoder::new(asset(name).unwrap().gzip).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Returns the modules that a module imports before it runs.
+    fn imports(name: &str) -> Vec<String> {
+        let lines: String = text(name).lines().take_while(|line| !line.starts_with("class ")).collect();
+        let quoted = lines.split("import ").skip(1).filter_map(|import| import.split("\"./").nth(1)?.split('"').next());
+        quoted.map(str::to_owned).collect()
+    }
+
+    fn closure(name: &str, found: &mut BTreeSet<String>) {
+        for import in imports(name) {
+            assert!(!imports(&import).iter().any(|back| back == name), "{name} and {import} import each other");
+            if found.insert(import.clone()) {
+                closure(&import, found);
+            }
+        }
+    }
 
     #[test]
     fn the_files_are_small_and_known_by_name() {
         let bytes: usize = ASSETS.iter().map(|asset| asset.gzip.len()).sum();
         assert!(bytes < 56 * 1024, "{bytes} bytes: the whole page must be under 60 KB");
-        for found in &ASSETS {
-            assert!(asset(found.name).is_some_and(|one| one.gzip.starts_with(&[0x1f, 0x8b])));
+        let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/ui/assets")).unwrap();
+        let there: BTreeSet<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(there, ASSETS.iter().map(|asset| asset.name.to_owned()).collect(), "each file is served");
+        for Asset { name, .. } in ASSETS {
+            let count = text(name).lines().count();
+            assert!(count <= MAX_LINES, "{name}: {count} lines");
         }
-        assert!(asset("app").is_none() && path("app.js").ends_with("/app.js"));
+        assert!(asset("app").is_none() && path("hosts.js").ends_with("/hosts.js"));
+    }
+
+    #[test]
+    fn a_page_names_all_modules_that_it_needs() {
+        for page in ["hosts", "host", "isos", "configs", "activity", "network", "settings", "login", "none"] {
+            let (module, others) = modules(page);
+            let mut needed = BTreeSet::new();
+            closure(module, &mut needed);
+            assert_eq!(others.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), needed, "{page}");
+        }
     }
 }

@@ -45,6 +45,7 @@ impl Viewer {
 
 /// Returns a document.
 fn document(title: &str, page: &str, viewer: Option<Viewer>, content: &Markup) -> String {
+    let (module, modules) = assets::modules(page);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -55,9 +56,10 @@ fn document(title: &str, page: &str, viewer: Option<Viewer>, content: &Markup) -
                 title { (title) " · bootlatch" }
                 link rel="icon" href=(assets::path("icon.svg"));
                 link rel="stylesheet" href=(assets::path("app.css"));
-                script type="module" src=(assets::path("app.js")) {}
+                @for name in &modules { link rel="modulepreload" href=(assets::path(name)); }
+                script type="module" src=(assets::path(module)) {}
             }
-            body data-page=(page) data-role=(viewer.map(Viewer::as_str).unwrap_or_default()) data-assets=(assets::VERSION) {
+            body data-role=(viewer.map(Viewer::as_str).unwrap_or_default()) data-assets=(assets::VERSION) {
                 (content)
             }
         }
@@ -89,6 +91,7 @@ pub fn page(title: &str, name: &str, viewer: Viewer, content: &Markup) -> String
             @if viewer == Viewer::Reader {
                 p.notice { "You are logged in as a viewer: you see everything and change nothing." }
             }
+            ul.uploads #uploads aria-label="Uploads" {}
             (content)
         }
         div #toasts role="log" aria-label="Messages" {}

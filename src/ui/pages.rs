@@ -1,4 +1,4 @@
-//! The pages. The module `app.js` fills in the rows.
+//! The pages. The module of each page fills in the rows.
 
 use maud::{Markup, html};
 
@@ -108,12 +108,11 @@ pub fn isos() -> Markup {
         div.page {
             header.title {
                 h1 { "ISOs" }
-                p.facts { "Drop ISO files anywhere on this page." }
+                p.facts { "Drop ISO files anywhere, on any page." }
                 div.actions {
                     label.button.primary #add hidden { "Add ISOs …" input.hidden #file type="file" accept=".iso,.img" multiple; }
                 }
             }
-            ul.uploads #uploads aria-label="Uploads" {}
             div.panel.flush tabindex="0" role="region" aria-label="Table of ISOs" {
                 table.plain #isos aria-label="ISOs" {
                     thead {
