@@ -58,6 +58,7 @@ const IO_EDGE: &[&str] = &[
     "bmc/detection.rs",
     "bmc/ipmi/client.rs",
     "bmc/wake_on_lan.rs",
+    "cli/butane.rs",
     "cli/client.rs",
     "cli/completion.rs",
     "cli/config.rs",

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::fleet::{Format, Kind};
 use crate::provision::yaml_error;
 
+use super::butane;
 use super::client::ApiClient;
 use super::completion;
 use super::connection::ConnectionArgs;
@@ -25,7 +26,8 @@ use super::show::{Column, OutputFormat, show};
 pub enum ConfigCommand {
     /// Add a boot config from one or more files
     #[command(after_help = "Examples:\n  bootlatch config add fedora-ks ks.cfg --format kickstart --confidential\n  \
-                            bootlatch config add coreos live.ign target.ign=target.ign --format ignition")]
+                            bootlatch config add coreos live.ign target.ign=target.ign --format ignition\n  \
+                            bootlatch config add coreos live.bu --format ignition   (Butane, compiled here)")]
     Add {
         /// Name of the boot config
         name: String,
@@ -41,8 +43,20 @@ pub enum ConfigCommand {
         /// Mark the files as secret: only the machine can read them
         #[arg(long)]
         confidential: bool,
+        /// Directory of the local files that a Butane config names [default: the one of the config]
+        #[arg(short = 'd', long, value_name = "DIR")]
+        files_dir: Option<PathBuf>,
         #[command(flatten)]
         view: ViewArgs,
+    },
+    /// Compile a Butane config to Ignition, and print it; needs no server
+    #[command(after_help = "Example:\n  bootlatch config compile node.bu --files-dir files > node.ign")]
+    Compile {
+        /// Butane config
+        file: PathBuf,
+        /// Directory of the local files that it names [default: the one of the config]
+        #[arg(short = 'd', long, value_name = "DIR")]
+        files_dir: Option<PathBuf>,
     },
     /// Generate boot configs from a short description, and print their URLs
     Generate {
@@ -95,10 +109,15 @@ const GENERATED_COLUMNS: &[Column] = &[("URL", "/servingUrl"), ("CONFIGS", "/con
 /// # Errors
 /// The server refuses the request, or a file cannot be read.
 pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyhow::Result<()> {
+    if let ConfigCommand::Compile { file, files_dir } = &verb {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        return super::show::print(&butane::compile_text(&text, file, files_dir.as_deref())?);
+    }
     let mut client = ApiClient::connect(connection_args).await?;
     match verb {
-        ConfigCommand::Add { name, files, format, replace, confidential, view } => {
-            let files = local_files::read_named(&files, format.main_file())?;
+        ConfigCommand::Compile { .. } => Ok(()),
+        ConfigCommand::Add { name, files, format, replace, confidential, files_dir, view } => {
+            let files = read_files(&files, format, files_dir.as_deref())?;
             let data: Map<_, _> = files.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
             let config = json!({
                 "apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name},
@@ -129,6 +148,16 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
             super::show::print(&format!("removed {name}\n"))
         }
     }
+}
+
+/// Reads the files of a boot config. Butane configs become Ignition configs.
+fn read_files(files: &[PathBuf], format: Format, files_dir: Option<&Path>) -> anyhow::Result<Vec<(String, String)>> {
+    let read = local_files::read_named(files, format.main_file())?;
+    if format != Format::Ignition {
+        return Ok(read);
+    }
+    let paths = files.iter().map(|file| local_files::path_of(file));
+    read.into_iter().zip(paths).map(|((name, text), path)| butane::compile_file(name, text, &path, files_dir)).collect()
 }
 
 /// Shows boot configs, by name or all.

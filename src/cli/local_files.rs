@@ -18,17 +18,21 @@ pub fn read_named(files: &[PathBuf], default_name: &str) -> anyhow::Result<Vec<(
     let mut read: Vec<(String, String)> = Vec::new();
     for file in files {
         let argument = file.to_string_lossy();
-        let (name, path) = match argument.split_once('=') {
-            Some((name, path)) => (name, Path::new(path)),
-            None => (default_name, file.as_path()),
-        };
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let name = argument.split_once('=').map_or(default_name, |(name, _)| name);
+        let path = path_of(file);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         if read.iter().any(|(earlier, _)| earlier == name) {
             anyhow::bail!("{name}: given twice; name further files as NAME=FILE");
         }
         read.push((name.to_owned(), text));
     }
     Ok(read)
+}
+
+/// Returns the path of an argument `NAME=FILE` or `FILE`.
+pub fn path_of(argument: &Path) -> PathBuf {
+    let text = argument.to_string_lossy();
+    text.split_once('=').map_or_else(|| argument.to_owned(), |(_, path)| PathBuf::from(path))
 }
 
 /// Writes a new file that only its owner can read.

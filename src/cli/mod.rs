@@ -1,6 +1,7 @@
 //! The command line: `serve`, and commands that are clients of the object API.
 
 mod apply;
+mod butane;
 mod client;
 mod completion;
 mod config;

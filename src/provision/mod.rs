@@ -2,6 +2,7 @@
 //!
 //! Pure: values in, values out. Imports `fleet` only.
 
+pub mod butane;
 mod check;
 mod cloud_config;
 mod completion;

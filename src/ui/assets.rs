@@ -42,9 +42,7 @@ const COMMON: [&str; 6] = ["dialogs.js", "elements.js", "frame.js", "requests.js
 pub fn modules(page: &str) -> (&'static str, Vec<&'static str>) {
     let (module, more): (&str, &[&str]) = match page {
         "hosts" => ("hosts.js", &["actions.js", "host_field.js", "host_rows.js"]),
-        "host" => {
-            ("host.js", &["actions.js", "advice.js", "host_field.js", "host_rows.js", "lanes.js", "timeline.js"])
-        }
+        "host" => ("host.js", &["actions.js", "advice.js", "host_field.js", "host_rows.js", "lanes.js", "timeline.js"]),
         "isos" => ("isos.js", &["uploads.js"]),
         "configs" => ("configs.js", &["actions.js"]),
         "activity" => ("activity.js", &["timeline.js"]),

@@ -5,9 +5,7 @@ use std::sync::LazyLock;
 
 use bootlatch::bmc::ipmi::cipher::SessionKeys;
 use bootlatch::bmc::ipmi::login::{Login, LoginError};
-use bootlatch::bmc::ipmi::packet::{
-    Command, PayloadType, outside_session, read_outside_session,
-};
+use bootlatch::bmc::ipmi::packet::{Command, PayloadType, outside_session, read_outside_session};
 use bootlatch::bmc::ipmi::session::Session;
 use bootlatch::fleet::{CipherSuite, PrivilegeLevel};
 use libfuzzer_sys::fuzz_target;
