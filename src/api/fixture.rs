@@ -19,6 +19,7 @@ use crate::boot::Site;
 use crate::boot::rehearsal::{Attachment, ServedFile, StepDecision};
 use crate::fleet::{Kind, Mac, Object, Phase};
 use crate::gate::fixture::Fixture;
+use crate::gate::load_faults::LoadFaults;
 use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolQueries};
 use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
@@ -42,7 +43,7 @@ pub struct ApiFixture {
     pub admin: String,
     /// The viewer's token.
     pub viewer: String,
-    faults: watch::Sender<Vec<String>>,
+    faults: watch::Sender<LoadFaults>,
 }
 
 impl Default for ApiFixture {
@@ -71,7 +72,7 @@ impl ApiFixture {
         let (admin, viewer) = (token("admin.token"), token("viewer.token"));
         let access = Access { tokens, trust_loopback: false, trust_socket: true, proxies: Vec::new() };
         let folders = Folders { firmware, files, volumes: Arc::new(Volumes::new(Vec::new())) };
-        let (faults, watched) = watch::channel(Vec::new());
+        let (faults, watched) = watch::channel(LoadFaults::default());
         let places = Places { isos: path.join("isos"), site: base.gate.site.load_full() };
         let shared =
             Shared::new(base.gate.clone(), places, folders, access, without_protocols(), Arc::default(), watched);
@@ -88,9 +89,10 @@ impl ApiFixture {
         std::fs::write(self.base.directory.path().join(path), bytes).unwrap();
     }
 
-    /// Sets the faults of the manifests.
-    pub fn set_faults(&self, faults: &[&str]) {
-        self.faults.send_replace(faults.iter().map(|fault| (*fault).to_owned()).collect());
+    /// Sets the faults of the manifests, and those of the configuration.
+    pub fn set_faults(&self, faults: &[&str], notes: &[&str]) {
+        let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        self.faults.send_replace(LoadFaults { faults: owned(faults), notes: owned(notes) });
     }
 
     /// Sends a request from an address with the admin's token; the reply's body is read.

@@ -13,6 +13,7 @@ use crate::api::redfish::sessions::Sessions;
 use crate::api::settings::Setting;
 use crate::api::ui::places::StreamPlaces;
 use crate::gate::Gate;
+use crate::gate::load_faults::LoadFaults;
 use crate::gate::rehearsal::ProtocolQueries;
 use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
@@ -42,8 +43,8 @@ pub struct Shared {
     pub queries: Arc<ProtocolQueries>,
     /// The settings in force. A reload changes them.
     pub settings: Arc<ArcSwap<Vec<Setting>>>,
-    /// Faults of the manifests; the server is not ready while there are any.
-    pub faults: watch::Receiver<Vec<String>>,
+    /// Faults of the manifests, with which the server is not ready, and of the configuration.
+    pub faults: watch::Receiver<LoadFaults>,
 }
 
 /// The directories whose files are served.
@@ -66,7 +67,7 @@ impl Shared {
         access: Access,
         queries: ProtocolQueries,
         settings: Arc<ArcSwap<Vec<Setting>>>,
-        faults: watch::Receiver<Vec<String>>,
+        faults: watch::Receiver<LoadFaults>,
     ) -> Self {
         Self {
             gate,

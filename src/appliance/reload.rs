@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::api::settings::Setting;
 use crate::config::{self, FileKeys, Flags};
-use crate::controllers::manifests::ReloadConfig;
+use crate::controllers::manifests::{ReloadConfig, ReloadNote};
 use crate::gate::Gate;
 
 use super::settings;
@@ -31,12 +31,15 @@ fn is_live(key: &str) -> bool {
     LIVE.iter().any(|live| key == *live || (live.ends_with('.') && key.starts_with(live)))
 }
 
-fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Setting>>) -> Option<String> {
+fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Setting>>) -> Option<ReloadNote> {
     let config = match config::load(flags) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, "configuration not loaded: the earlier one stays in force");
-            return Some(format!("configuration not loaded: {error}"));
+            return Some(ReloadNote {
+                text: format!("configuration not loaded: {error}"),
+                public: format!("configuration not loaded, the earlier one is in force: {}", error.place()),
+            });
         }
     };
     let fresh = settings::in_force(&config);
@@ -57,7 +60,8 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Se
         return None;
     }
     tracing::warn!(keys = waiting, "configuration loaded: changed keys wait for a restart");
-    Some(format!("restart needed for changed keys: {waiting}"))
+    let text = format!("restart needed for changed keys: {waiting}");
+    Some(ReloadNote { public: text.clone(), text })
 }
 
 /// Warns about rules for unknown machines that name objects which do not exist.
@@ -99,11 +103,16 @@ mod tests {
         let broken = "unknown_hosts = \"hold\"\nhttp_port = 80\nnonsense = 1\n";
         let (said, action, _) = load(broken);
         assert_eq!(action, UnknownHostAction::Menu, "the earlier one stays in force");
-        assert!(said[0].contains("bootlatch.toml: line 3") && said[0].contains("nonsense"), "{said:?}");
+        assert!(said[0].text.contains("bootlatch.toml: line 3") && said[0].text.contains("nonsense"), "{said:?}");
+        let public = &said[0].public;
+        assert!(
+            public.ends_with("bootlatch.toml: line 3") && public.contains("the earlier one is in force"),
+            "{said:?}"
+        );
         let (said, action, _) = load("unknown_hosts = \"hold\"\nhttp_port = 8080\n[dhcp]\nmode = \"off\"\n");
         assert_eq!(action, UnknownHostAction::Hold);
-        assert_eq!(said, ["restart needed for changed keys: dhcp.mode, http_port"]);
+        assert_eq!(said[0].text, "restart needed for changed keys: dhcp.mode, http_port");
         assert_eq!((value("unknown_hosts"), value("http_port")), ("\"hold\"".into(), port), "the port waits");
-        assert_eq!(load(first).0, Vec::<String>::new(), "as it was at the start");
+        assert_eq!(load(first).0, vec![], "as it was at the start");
     }
 }

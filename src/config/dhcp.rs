@@ -212,6 +212,17 @@ impl Validator<'_> {
         Ok(found)
     }
 
+    /// Refuses server mode without a subnet: such a server would give no machine an address.
+    pub(super) fn leased_subnets(&self, raw: &Raw, interfaces: &[DhcpInterface]) -> Result<(), ConfigError> {
+        let served = interfaces.iter().find(|interface| interface.mode == DhcpMode::Server);
+        let Some(served) = served.filter(|_| raw.dhcp.subnets.is_empty()) else { return Ok(()) };
+        let message = format!(
+            "mode = \"server\" of {} has no addresses to give: add [[dhcp.subnets]] with subnet and pools (or              reservations), or set mode = \"proxy\"",
+            served.name
+        );
+        Err(self.error("dhcp.subnets", None, &message))
+    }
+
     fn ipv4(
         &self,
         key: &str,

@@ -275,10 +275,15 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
     renamed_keys::check(text).map_err(|(line, message)| validator.syntax(Some(line), &message))?;
     let raw: Raw = toml::from_str(text).map_err(|error| {
         let at = error.span().map(|span| span.start);
-        let key = at.and_then(|at| file_keys::key_at(text, at)).map_or_else(String::new, |key| format!("{key}: "));
+        let key = at.and_then(|at| file_keys::key_at(text, at));
+        // A text that repeats a key has no tree of keys: the error's own place is the key.
+        let is_repeated = error.message().contains("duplicate key");
+        let key = key.or_else(|| Some(text.get(error.span()?)?.to_owned()).filter(|_| is_repeated));
+        let key = key.map_or_else(String::new, |key| format!("{key}: "));
         validator.syntax(at.map(|at| validator::line(text, at)), &format!("{key}{}", error.message()))
     })?;
     let interfaces = validator.interfaces(flags, &raw)?;
+    validator.leased_subnets(&raw, &interfaces)?;
     let (overrides, boot_file_in) = validator.overrides(&raw.overrides)?;
     let otherwise = validator.choose("unknown_hosts", flags.unknown_hosts.as_deref(), raw.unknown_hosts.as_ref())?;
     let state_dir = flags.state_dir.clone().or(raw.state_dir).unwrap_or_else(|| "/var/lib/bootlatch".into());
@@ -325,9 +330,37 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
     })
 }
 
+impl ConfigError {
+    /// Returns the file with the line or the key, without what stands there.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Read { path, .. } => path.display().to_string(),
+            Self::Syntax { path, message } => match message.split_once(": ") {
+                Some((line, _)) if line.starts_with("line ") => format!("{}: {line}", path.display()),
+                _ => path.display().to_string(),
+            },
+            Self::Value { place, key, .. } => format!("{place}: {key}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repeated_key_is_named_with_its_line_and_its_place_has_no_value() {
+        for (text, key) in [
+            ("http_port = 1\nhttp_port = 2\n", "http_port"),
+            ("user = \"a\"\n[dhcp]\nmode = \"off\"\nmode = \"proxy\"\n", "mode"),
+            ("[dhcp]\nport = 67\n[dhcp]\nmode = \"off\"\n", "dhcp"),
+        ] {
+            let error = parse(text, Path::new("b.toml"), &Flags::default()).unwrap_err();
+            let line = text.trim_end().lines().filter(|line| line.contains(key)).count();
+            assert!(line > 1 && error.to_string().contains(&format!("{key}: duplicate key")), "{error}");
+            assert!(error.place().starts_with("b.toml: line ") && !error.place().contains("duplicate"), "{error}");
+        }
+    }
 
     use crate::boot::Program;
     use crate::fleet::HostMatch;

@@ -13,10 +13,20 @@ use crate::admission::prepare::Places;
 use crate::event::Event;
 use crate::fleet::Name;
 use crate::gate::Gate;
+use crate::gate::load_faults::LoadFaults;
 use crate::gate::tokens::{self, TokenKey};
 
-/// What loads the configuration again. It returns what the operator must know, in short lines.
-pub type ReloadConfig = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+/// What loads the configuration again. It returns what the operator must know.
+pub type ReloadConfig = Arc<dyn Fn() -> Vec<ReloadNote> + Send + Sync>;
+
+/// What the operator must know after a reload, in a short line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReloadNote {
+    /// For the operator.
+    pub text: String,
+    /// For any client: the place, and none of the values in the file.
+    pub public: String,
+}
 
 /// The directory of manifests, if one is configured. An invalid manifest is skipped and reported. The server is not
 /// ready until it is corrected, but answers requests.
@@ -25,7 +35,7 @@ pub struct Manifests {
     namespace: Name,
     key: TokenKey,
     /// File and line of each manifest that is not applied.
-    faults: watch::Sender<Vec<String>>,
+    faults: watch::Sender<LoadFaults>,
 }
 
 impl std::fmt::Debug for Manifests {
@@ -45,7 +55,7 @@ impl Manifests {
     }
 
     /// Returns the faults, and follows their changes.
-    pub fn faults(&self) -> watch::Receiver<Vec<String>> {
+    pub fn faults(&self) -> watch::Receiver<LoadFaults> {
         self.faults.subscribe()
     }
 
@@ -58,7 +68,7 @@ impl Manifests {
     }
 
     /// Applies the manifests. `notes`: what the status says as well.
-    async fn apply(&self, places: &Places, gate: &Gate, notes: &[String]) -> Result<(), manifest::ManifestError> {
+    async fn apply(&self, places: &Places, gate: &Gate, notes: &[ReloadNote]) -> Result<(), manifest::ManifestError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let LoadSummary { written, wrong } =
             manifest::load(directory, &self.namespace, &self.key, places, &gate.store).await?;
@@ -100,7 +110,7 @@ impl Manifests {
     }
 
     /// Applies the manifests again. A directory that cannot be read is a fault like an invalid manifest.
-    async fn reload(&self, places: &Places, gate: &Gate, notes: &[String]) {
+    async fn reload(&self, places: &Places, gate: &Gate, notes: &[ReloadNote]) {
         if self.directory.is_none() {
             return self.report(Vec::new(), notes);
         }
@@ -111,14 +121,15 @@ impl Manifests {
     }
 
     /// Publishes the faults, and the status of the systemd unit.
-    fn report(&self, faults: Vec<String>, notes: &[String]) {
-        let all: Vec<&String> = notes.iter().chain(&faults).collect();
+    fn report(&self, faults: Vec<String>, notes: &[ReloadNote]) {
+        let all: Vec<&String> = notes.iter().map(|note| &note.text).chain(&faults).collect();
         let status = match all.as_slice() {
             [] => "Serving.".to_owned(),
             [only] => format!("Serving; {only}."),
             [first, more @ ..] => format!("Serving; {first}, and {} more.", more.len()),
         };
         let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
-        self.faults.send_replace(faults);
+        let notes = notes.iter().map(|note| note.public.clone()).collect();
+        self.faults.send_replace(LoadFaults { faults, notes });
     }
 }

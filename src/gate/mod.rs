@@ -13,6 +13,7 @@ mod installer;
 pub mod interfaces;
 mod ipxe_clients;
 mod ledgers;
+pub mod load_faults;
 pub mod media;
 pub mod neighbours;
 mod observe;

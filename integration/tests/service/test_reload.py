@@ -37,10 +37,12 @@ def test_a_broken_file_keeps_the_old_configuration_and_says_so(service):
     assert "nonsense" in service.status_text()
     service.logged("the earlier one stays in force")
     assert service.show("ActiveState")["ActiveState"] == "active"
-    assert service.ready()[0] == 200
+    note = "configuration not loaded, the earlier one is in force: /etc/bootlatch/bootlatch.toml: line 3"
+    assert service.ready()[0] == 200 and note in str(service.ready()[1]) and "nonsense" not in str(service.ready()[1])
     service.configure()
     service.systemctl("reload", "bootlatch")
     until("the status is good again", lambda: service.status_text() == "Serving.")
+    assert "configuration" not in str(service.ready()[1])
 
 
 def test_keys_that_wait_for_a_restart_are_named(service):

@@ -3,17 +3,23 @@
 use hyper::StatusCode;
 
 use crate::api::state::Shared;
+use crate::gate::load_faults::LoadFaults;
 use crate::http::reply::{Reply, text};
 use crate::store::free_space::FreeSpace;
 
 /// Answers `/readyz`: all faults, one a line. Any client may read them, so they name the place of a fault, but no
 /// content.
 pub async fn ready(shared: &Shared) -> Reply {
-    let mut faults = shared.faults.borrow().clone();
+    let LoadFaults { mut faults, notes } = shared.faults.borrow().clone();
     faults.extend(state_fault(shared).await);
-    match faults.is_empty() {
-        true => text(StatusCode::OK, "ok"),
-        false => text(StatusCode::SERVICE_UNAVAILABLE, faults.join("\n") + "\n"),
+    match (faults.is_empty(), notes.is_empty()) {
+        (true, true) => text(StatusCode::OK, "ok"),
+        // With the earlier configuration the server serves on.
+        (true, false) => text(StatusCode::OK, format!("ok\n{}\n", notes.join("\n"))),
+        (false, _) => {
+            faults.extend(notes);
+            text(StatusCode::SERVICE_UNAVAILABLE, faults.join("\n") + "\n")
+        }
     }
 }
 
@@ -39,7 +45,9 @@ mod tests {
     async fn the_server_is_ready_when_nothing_is_wrong() {
         let fixture = ApiFixture::new();
         assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok"));
-        fixture.set_faults(&["a.yaml:1: wrong", "b.yaml:2: wrong"]);
+        fixture.set_faults(&[], &["b.toml: line 3"]);
+        assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok\nb.toml: line 3\n"));
+        fixture.set_faults(&["a.yaml:1: wrong", "b.yaml:2: wrong"], &[]);
         let reply = fixture.machine("GET", "/readyz").await;
         assert_eq!(status_and_text(&reply), (503, "a.yaml:1: wrong\nb.yaml:2: wrong\n"));
         assert_eq!(status_and_text(&fixture.machine("GET", "/livez").await), (200, "ok"));

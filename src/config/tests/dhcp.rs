@@ -10,6 +10,24 @@ fn read(text: &str) -> Result<Config, String> {
 }
 
 #[test]
+fn server_mode_needs_a_subnet() {
+    let parse = |text: &str| crate::config::parse(text, Path::new("b.toml"), &Flags::default());
+    for text in [
+        "interface = \"eth1\"\n[dhcp]\nmode = \"server\"\n",
+        "[[interfaces]]\nname = \"eth1\"\nmode = \"server\"\n[[interfaces]]\nname = \"eth2\"\nmode = \"proxy\"\n",
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(
+            error.contains("dhcp.subnets: mode = \"server\" of eth1") && error.contains("[[dhcp.subnets]]"),
+            "{error}"
+        );
+    }
+    // No interface is served so.
+    let off = "[dhcp]\nmode = \"server\"\n[[interfaces]]\nname = \"eth1\"\nmode = \"off\"\n";
+    parse(off).unwrap();
+}
+
+#[test]
 fn a_subnet_is_read_with_all_its_keys() {
     let text = "pools = [\"10.0.0.10-10.0.0.20\", \"10.0.0.30 - 10.0.0.30\"]\nsearch = [\"a.example.\"]\n\
                 routes = [{ to = \"10.8.1.0/16\", via = \"10.0.0.9\" }]\nlease_time = \"8h\"\n\

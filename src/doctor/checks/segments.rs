@@ -80,7 +80,7 @@ fn check_segment(segment: &SegmentState) -> Vec<Finding> {
                 "nobody offers addresses, and in proxy mode this server gives none (a DHCP server that answers known \
                  machines only is not seen)"
                     .to_owned(),
-                "start the DHCP server of this network, or set dhcp.mode = \"server\"",
+                "start the DHCP server of this network, or set dhcp.mode = \"server\" with [[dhcp.subnets]]",
             ),
             silent => (
                 format!(
