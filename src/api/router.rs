@@ -101,6 +101,11 @@ impl Handler for Shared {
             return None;
         }
         if let Some(file) = path.strip_prefix(FILES) {
+            // What a machine that boots loads is followed.
+            let client = self.access.origin(peer, request.headers()).address;
+            if client.is_some_and(|client| self.gate.store.load().last_seen_at(client).is_some()) {
+                return None;
+            }
             return Some(RepeatedKey::File(file.to_owned()));
         }
         let path = path.strip_prefix(IMAGES)?.to_owned();

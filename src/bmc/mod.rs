@@ -85,6 +85,9 @@ pub enum BmcError {
 }
 
 impl BmcError {
+    /// The reason of a BMC that is busy.
+    pub const BUSY: &str = "Busy";
+
     /// Returns the error without the password of the BMC, in printable characters and with at most `MAX_MESSAGE_LENGTH`
     /// characters of a message: the BMC's own messages are part of the text.
     pub fn without_password(self, bmc: &Bmc) -> Self {
@@ -114,7 +117,7 @@ impl BmcError {
             Self::Address(_) => "BadAddress",
             Self::Unreachable { .. } => "Unreachable",
             Self::Refused { .. } | Self::Denied { .. } => "Refused",
-            Self::Busy { .. } => "Busy",
+            Self::Busy { .. } => Self::BUSY,
             Self::Unsupported { .. } => "NotSupported",
             Self::InvalidReply { .. } => "InvalidReply",
         }

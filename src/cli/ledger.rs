@@ -81,6 +81,7 @@ fn text_of_boot(ledger: &Value) -> String {
         Some("installed") => format!("installed after {took}"),
         Some("local_disk") => format!("went to its disk, {took}"),
         Some("restarted") => format!("restarted after {took}"),
+        Some("powered_off") => format!("switched off after {took}"),
         Some(other) => format!("{}, {took}", printable(other)),
         None => format!("goes on since {took}"),
     };

@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use crate::boot::diagnosis::{Progress, Step};
 use crate::event::Event;
 use crate::event::power_report::PowerReport;
-use crate::fleet::{Bmc, BootDevice, BootDeviceRecord, FirmwareMode, Host, Mac, Object, Power, Reset};
+use crate::fleet::{
+    Bmc, BootDevice, BootDeviceRecord, FirmwareMode, Host, Mac, Object, Power, PowerTransition, Reset, TransitionState,
+};
 use crate::gate::Gate;
 use crate::gate::media::MediaError;
 use crate::store::{Change, ChangeKind, Store, now};
@@ -113,7 +115,15 @@ async fn boot_medium(
 
 /// Records what a report shows of the machine's boot.
 fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
-    let was_off = gate.store.load().host_by_mac(mac).is_some_and(|host| host.status.power == Some(Power::Off));
+    let (was, is_changing) = gate
+        .store
+        .load()
+        .host_by_mac(mac)
+        .map_or((None, false), |host| (host.status.power, host.status.power_transition.is_some()));
+    let transition = report.transition.as_deref();
+    let is_ended =
+        |change: &PowerTransition| matches!(change.state, TransitionState::Failed | TransitionState::Confirmed);
+    let is_final = transition.map_or(!is_changing, is_ended) && !is_busy(report);
     let is_repeated = report.transition.as_ref().is_some_and(|transition| transition.tries > 1);
     let is_network = |set: &BootDeviceRecord| set.device == BootDevice::Network && set.error.is_empty();
     if report.boot_device.as_deref().is_some_and(is_network) {
@@ -122,23 +132,40 @@ fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
     for event in &report.events {
         match event {
             // A further try, because nothing happened, begins no other boot.
-            Event::PowerSwitched { reset } if !is_repeated && Reset::parse(reset).is_some_and(Reset::begins_boot) => {
-                gate.trace(mac, Step::PoweredOn);
+            Event::PowerSwitched { reset } if !is_repeated => {
+                Reset::parse(reset).into_iter().for_each(|reset| gate.trace_reset(mac, reset));
             }
-            Event::BmcFailed { message } => gate.trace(mac, Step::BmcFailed { message: message.as_str().into() }),
+            Event::BmcFailed { message } => {
+                gate.trace(mac, Step::BmcFailed { message: message.as_str().into(), is_final });
+            }
             _ => {}
         }
     }
-    if was_off && report.power == Some(Power::On) && !is_booting(gate, mac) {
-        gate.trace(mac, Step::PoweredOn);
+    // What this server asked for was recorded when the BMC accepted it.
+    let is_answer = transition.is_some_and(|change| change.accepted.is_some_and(|done| done.reset.begins_boot()));
+    match (was, report.power) {
+        (Some(Power::Off), Some(Power::On)) if !is_answer && !is_booting(gate, mac) => gate.trace(mac, Step::PoweredOn),
+        (Some(Power::On), Some(Power::Off)) => gate.trace_off(mac),
+        _ => {}
     }
 }
 
-/// Returns whether a machine was seen to boot since the last poll of its BMC: its power-on is reported late.
+/// Returns whether the BMC refuses for now only, and is asked again.
+fn is_busy(report: &PowerReport) -> bool {
+    let busy = BmcError::BUSY;
+    let is_given_up = |change: &PowerTransition| change.state == TransitionState::Failed;
+    match (&report.transition, &report.error) {
+        (Some(change), _) => change.reason == busy && !is_given_up(change),
+        (None, Some(error)) => error.reason == busy,
+        (None, None) => false,
+    }
+}
+
+/// Returns whether the begin of the boot was seen since the last poll of the BMC: the power-on is reported late.
 fn is_booting(gate: &Gate, mac: Mac) -> bool {
     let seen = gate.traces.look_up(mac).and_then(|machine| machine.progress);
     seen.is_some_and(|(reached, last)| {
-        reached >= Progress::Discover && gate.traces.now().saturating_sub(last) < REPORT_DELAY
+        reached >= Progress::Power && gate.traces.now().saturating_sub(last) < REPORT_DELAY
     })
 }
 
@@ -225,6 +252,34 @@ mod tests {
         (0..9).for_each(|_| fixture.gate.trace(VM, Step::Completed));
         trace_report(&fixture.gate, VM, &report(Power::On));
         assert_eq!(count(), 1, "it boots already");
+    }
+
+    #[tokio::test]
+    async fn what_this_server_switches_is_counted_once() {
+        let fixture = Fixture::new("hold");
+        let bmc = serde_json::json!({"address": "redfish://10.0.0.9", "username": "u", "password": "p"});
+        fixture.put_vm(serde_json::json!({"bmc": bmc})).await;
+        let bmc = fixture.vm().spec.bmc.clone().unwrap();
+        let report = |power| PowerReport { power: Some(power), ..PowerReport::new(&bmc) };
+        let switched = |reset: Reset| PowerReport {
+            events: vec![Event::PowerSwitched { reset: reset.as_str().to_owned() }],
+            ..PowerReport::new(&bmc)
+        };
+        let apply = async |report: PowerReport| {
+            trace_report(&fixture.gate, VM, &report);
+            let change = Change::PowerReported { mac: VM, report: Box::new(report) };
+            fixture.gate.store.commit(change).await.unwrap();
+        };
+        for next in [report(Power::Off), switched(Reset::On), report(Power::On), switched(Reset::ForceOff)] {
+            apply(next).await;
+        }
+        apply(report(Power::Off)).await;
+        let failed = Event::BmcFailed { message: "no answer".to_owned() };
+        apply(PowerReport { events: vec![failed], ..PowerReport::new(&bmc) }).await;
+        let steps = fixture.gate.traces.look_up(VM).unwrap().steps;
+        let found: Vec<_> = steps.into_iter().map(|evidence| (evidence.step, evidence.count)).collect();
+        let failed = Step::BmcFailed { message: "no answer".into(), is_final: true };
+        assert_eq!(found, [(Step::PoweredOn, 1), (Step::PoweredOff, 2), (failed, 1)]);
     }
 
     #[tokio::test]

@@ -121,6 +121,6 @@ mod tests {
         let counters = HostCounters::default();
         let (stages, advice) = (std::collections::BTreeMap::new(), Vec::new());
         counters.count(&Event::BootFinished { outcome: BootOutcome::Restarted, milliseconds: 1, stages, advice });
-        assert_eq!(BootOutcome::ALL.iter().map(|outcome| counters.boots(*outcome)).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(BootOutcome::ALL.iter().map(|outcome| counters.boots(*outcome)).collect::<Vec<_>>(), [0, 0, 1, 0]);
     }
 }

@@ -72,6 +72,11 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
                 let message = format!("{}. To do: {}", stall.message, stall.remedy);
                 (ConditionStatus::True, stall.reason.condition_reason(), message)
             }
+            // What strangers do is not written to their objects.
+            None if status.is_first_seen_only() => {
+                let message = "nobody declared the host: `bootlatch host why` has the diagnosis, if there is one";
+                (ConditionStatus::Unknown, "NotDeclared".to_owned(), message.to_owned())
+            }
             None => (ConditionStatus::False, "BootGoesOn".to_owned(), String::new()),
         },
         ConditionType::PowerKnown => {
@@ -172,6 +177,9 @@ mod tests {
         let stalled = |host: &Host| of(host).into_iter().find(|one| one.r#type == ConditionType::Stalled).unwrap();
         let mut one = host(Phase::Assigned);
         assert_eq!((stalled(&one).status, stalled(&one).reason.as_str()), (ConditionStatus::False, "BootGoesOn"));
+        let (entry, time) = (crate::fleet::EntryPoint::Interface("eth0".into()), at(0));
+        one.status.first_seen = Some(Box::new(crate::fleet::FirstSeen { entry, time, line: None }));
+        assert_eq!((stalled(&one).status, stalled(&one).reason.as_str()), (ConditionStatus::Unknown, "NotDeclared"));
         let (message, remedy) = ("It asks".to_owned(), "approve it".to_owned());
         let (stage, reason, certainty) = (BootStage::Dhcp, StallReason::NoBootProgram, Certainty::Certain);
         one.status.stall = Some(Box::new(Stall { stage, reason, certainty, message, remedy, since: at(0) }));

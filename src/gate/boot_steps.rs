@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::boot::diagnosis::{ElsewhereRequest, Evidence, ScriptStep, Step};
 use crate::boot::{Facts, Reason, ScriptFormat, Verdict};
-use crate::fleet::{Image, Mac, Method, Name, machine_uuid};
+use crate::fleet::{Image, Mac, Method, Name, Reset, machine_uuid};
 use crate::gate::boot_traces::DueMachine;
 use crate::gate::{Gate, HostDecision};
 
@@ -33,6 +33,25 @@ impl Gate {
             Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return,
         };
         self.trace(mac, Step::Script { action });
+    }
+
+    /// Records an operation that the BMC of a machine accepted, as far as it begins or ends a boot.
+    pub fn trace_reset(&self, mac: Mac, reset: Reset) {
+        match reset {
+            Reset::On | Reset::GracefulRestart | Reset::ForceRestart | Reset::PowerCycle => {
+                self.trace(mac, Step::PoweredOn);
+            }
+            Reset::ForceOff => self.trace_off(mac),
+            // The system may take its time, or refuse.
+            Reset::GracefulShutdown | Reset::Nmi => {}
+        }
+    }
+
+    /// Records that a machine was switched off, if a boot of it was seen.
+    pub fn trace_off(&self, mac: Mac) {
+        if self.traces.is_known(mac) {
+            self.trace(mac, Step::PoweredOff);
+        }
     }
 
     /// Records that a command of a machine's script failed. Only the machine itself can report that.

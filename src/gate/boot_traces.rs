@@ -231,6 +231,20 @@ impl BootTraces {
         }
     }
 
+    /// Records that a machine read some more of its image.
+    pub fn record_read(&self, mac: Mac, octets: u64, keeps: impl Fn(Mac) -> bool) {
+        let now = self.now();
+        let mut shard = self.shard(mac);
+        let machine = shard.machine(mac, keeps);
+        let octets = machine.trace.octets_read().saturating_add(octets);
+        machine.record(Step::Read { octets, is_over: false }, None, now);
+    }
+
+    /// Returns how far the present boot of a machine has come; `None` if nothing was seen of it.
+    pub fn progress(&self, mac: Mac) -> Option<Progress> {
+        self.shard(mac).find(mac)?.progress.map(|(reached, _)| reached)
+    }
+
     /// Records that the kernel lost requests on an interface. Losses with a pause of more than a minute are counted apart.
     pub fn record_lost_requests(&self, interface: usize, count: u32) {
         let (now, count) = (self.now(), u64::from(count));
@@ -366,7 +380,10 @@ impl MachineTrace {
             let before = self.progress.filter(|_| !begins).map_or(reached, |(before, _)| before.max(reached));
             self.progress = Some((before, now));
         }
-        if matches!(step, Step::Read { is_over: true, .. }) {
+        if step == Step::PoweredOff {
+            (self.progress, self.is_offered) = (None, false);
+        }
+        if matches!(step, Step::Read { is_over: true, .. } | Step::PoweredOff) {
             self.session = None;
         }
         self.trace.record(step, now);

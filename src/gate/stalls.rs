@@ -168,6 +168,11 @@ impl Gate {
         self.traces.record(mac, step, None, |mac| self.store.load().is_declared(mac));
     }
 
+    /// Records that a machine read some more of its image.
+    pub fn trace_read(&self, mac: Mac, octets: u64) {
+        self.traces.record_read(mac, octets, |mac| self.store.load().is_declared(mac));
+    }
+
     /// Records a step that a DHCP message shows.
     pub fn trace_from(&self, mac: Mac, step: Step, origin: MessageOrigin) {
         self.traces.record(mac, step, Some(origin), |mac| self.store.load().is_declared(mac));

@@ -62,6 +62,23 @@ def the_initrd_is_broken_off(machine):
         downloads.load(initrd)
 
 
+@ROWS.stall("D15_files", "transfer_aborted", CERTAIN, at=12, facts=[r"initrd\.gz", "iPXE", r"kB of 2\.0 MB", "memory"], host={"image": "kernel"})
+def a_file_of_the_configured_directory_is_broken_off(machine):
+    """A kernel of the operator's own: /files."""
+    folder = machine.lan.state / "files"
+    folder.mkdir(exist_ok=True)
+    for name in ("vmlinuz", "initrd.gz"):
+        (folder / name).write_bytes(bytes(2_000_000))
+    by_ipxe(machine)
+    with machine.downloads(IPXE) as downloads:
+        downloads.load("/files/vmlinuz")
+        downloads.load("/files/initrd.gz", stop_after=300_000)
+    yield
+    with machine.downloads(IPXE) as downloads:
+        downloads.load("/files/vmlinuz")
+        downloads.load("/files/initrd.gz")
+
+
 @ROWS.stall("D16", "kernel_silent", POSSIBLE, at=68, facts=["vmlinuz and initrd", r"4\.0 MB", "driver"], host={"image": "kernel"})
 def the_kernel_from_http_is_never_heard_of(machine):
     script = by_ipxe(machine)

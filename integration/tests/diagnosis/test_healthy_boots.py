@@ -6,10 +6,14 @@ from support import diagnosis_checks as check
 from support.firmware import BIOS_ROM, IPXE_LINK, IPXE_ROM, TFTP_WAIT, UEFI_HTTP
 from support.healthy_boots import (boot_by_4011, boot_by_autoexec, boot_disk, boot_over_http, boot_to_image, by_ipxe, install,
                                    install_by_kernel, read_slowly)
+from support.objects import HOSTS
 from support.stage import Rows
+from support.staged_bmc import add_bmc
+from support.staged_installer import CURL
 
 ROWS = Rows()
 SECOND_ADDRESS, SECOND_CARD = "10.88.0.211", "52:54:00:88:aa:11"
+IMAGE = "live"
 TO_DISK = {"image": "localboot", "bootConfigRef": None}
 
 
@@ -101,6 +105,32 @@ def an_administrator_restarts_it_twice(machine):
     for _ in range(2):
         boot_disk(machine, by_ipxe)
         machine.wait(20)
+
+
+@ROWS.healthy("Q_ranges")
+def an_installer_that_reads_its_iso_by_ranges(machine):
+    """It leaves the connection amid a range, as a reader that seeks does."""
+    script = by_ipxe(machine)
+    machine.read(machine.attach(script), 2000)
+    machine.system_dhcp()
+    machine.fetch_config(script)
+    for first in range(0, 900_000, 300_000):
+        with machine.downloads(CURL) as downloads:
+            downloads.load(f"/iso/{IMAGE}", stop_after=50_000, part=(first, first + 299_999))
+        machine.wait(3)
+    machine.wait(15)
+    assert machine.complete(script) == 200, "the report is accepted"
+
+
+@ROWS.healthy("Q_busy_bmc")
+def its_bmc_is_busy_at_first(machine):
+    """Refusals for now are waited out, and are no failure."""
+    controller = add_bmc(machine, 8010, busy=3)
+    machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
+    machine.begin()
+    machine.lan.change(HOSTS, machine.name, online=True)
+    machine.lan.until("the BMC accepts it in the end", lambda: controller.resets, 30)
+    boot_to_image(machine)
 
 
 @ROWS.healthy("Q_long_install")

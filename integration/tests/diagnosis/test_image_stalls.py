@@ -5,7 +5,7 @@ import os
 from support import diagnosis_checks as check
 from support.firmware import BIOS_ROM, SCRIPT_RETRY, UEFI_HTTP
 from support.healthy_boots import boot_over_http, by_ipxe
-from support.ipxe_script import CONNECTION_RESET, NOT_BOOTABLE
+from support.ipxe_script import CONNECTION_RESET, NOT_BOOTABLE, OUT_OF_MEMORY
 from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
 from support.staged_installer import IPXE, SECTOR, UEFI_HTTP_AGENT
 from support.staged_lan import SERVER
@@ -80,6 +80,18 @@ def the_iso_has_no_loader_for_the_firmware(machine):
 def the_iso_has_no_loader_and_the_script_reports_the_failure(machine):
     machine.follow(read_boot_catalogue(machine), fails=NOT_BOOTABLE)
     yield
+
+
+@ROWS.stall("D17", "memory_too_small", CERTAIN, at=10, facts=["memory", "initrd|kernel|boot", f"{OUT_OF_MEMORY:08x}"], host={"image": "kernel"})
+def its_memory_is_too_small_for_the_initrd(machine):
+    script = by_ipxe(machine)
+    machine.follow(script, fails=OUT_OF_MEMORY)
+    yield
+    with machine.downloads(IPXE) as downloads:
+        for path in machine.script().files:
+            downloads.load(path)
+    machine.reset()
+    machine.system_dhcp()
 
 
 @ROWS.stall("D5", "kernel_silent", POSSIBLE, at=70, facts=[r"\b[12](?:\.\d+)? ?(?:MB|MiB)|\b[12][,.]?\d{3}", "driver"])

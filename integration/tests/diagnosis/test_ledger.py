@@ -17,12 +17,12 @@ from support.firmware import IPXE_ROM, UEFI_HTTP
 from support.firmware_tftp import UEFI_OPTIONS
 from support.ipxe_script import Script
 from support.objects import HOSTS
+from support.staged_bmc import BMC, add_bmc
 from support.staged_lan import StagedLan
 from support.staged_networks import live
 from support.waiting import eventually, slowness
 
 TOLERANCE = 1.0  # seconds between the machine's own time of a stage and the server's
-BMC = "10.88.0.4"
 TO_DISK = {"image": "localboot", "bootConfigRef": None}
 LIMIT = 180
 
@@ -301,6 +301,43 @@ def restarted(machine, logs):
     finish(machine, log, script)
 
 
+def switched_off(machine, logs):
+    """It is switched on, switched off amid its boot, and reset amid the next one, by its BMC."""
+    add_bmc(machine, 8011)
+    power = lambda state: machine.lan.until(f"the power is {state}", lambda: machine.lan.host(machine.name)["status"].get("power") == state, 30)
+    power("off")
+    log = logs[0]
+    machine.lan.command("host", "on", machine.name)
+    power("on")
+    log.marks.append((power_time(machine, "On"), "power"))
+    by_ipxe(machine, log)
+    log.enter("loader")
+    machine.wait(3)
+    machine.lan.command("host", "off", machine.name, "--force")
+    power("off")
+    log.end = power_time(machine, "ForceOff")
+    machine.reset()
+    machine.lan.command("host", "on", machine.name)
+    power("on")
+    logs[1].marks.append((power_time(machine, "On"), "power"))
+    by_ipxe(machine, logs[1])
+    logs[1].enter("loader")
+    machine.wait(3)
+    machine.lan.command("host", "reset", machine.name)
+    machine.lan.until("it is reset", lambda: power_time(machine, "ForceRestart"), 30)
+    logs[1].end = power_time(machine, "ForceRestart")
+    logs[2].marks.append((logs[1].end, "power"))
+    script = by_ipxe(machine, logs[2])
+    load(machine, logs[2], script)
+    finish(machine, logs[2], script)
+
+
+def power_time(machine, reset):
+    """Returns when the BMC last accepted an operation, or None."""
+    entries = [entry for entry in machine.lan.timeline(machine.name) if entry["event"] == "power_switched" and entry["detail"]["reset"] == reset]
+    return max((seconds(entry["time"]) for entry in entries), default=None)
+
+
 # Story, firmware, host; then for each boot its outcome and what of its time can be saved.
 BOOTS = {
     "install": (install, None, {}, [("installed", []), ("local_disk", [])]),
@@ -314,6 +351,7 @@ BOOTS = {
     "again": (failing_script, None, {}, [("installed", ["the script was asked for again 3 times"])]),
     "card": (other_card, None, TO_DISK, [("local_disk", []), ("local_disk", ["52:54:00:88:aa:77 for"])]),
     "ipv6": (ipv6, None, {}, [("installed", ["it tried IPv6 for 15 s first"])]),
+    "power": (switched_off, None, {}, [("powered_off", []), ("restarted", []), ("installed", [])]),
     "restart": (restarted, None, {}, [("restarted", []), ("installed", [])]),
 }
 
@@ -418,6 +456,13 @@ def test_each_stage_is_counted_once(boots):
         assert metrics[f"bootlatch_boot_stage_duration_seconds_count{label}"] == len(spent) > 0, stage
         assert abs(metrics[f"bootlatch_boot_stage_duration_seconds_sum{label}"] - sum(spent) / 1000) < 0.001, stage
     assert metrics['bootlatch_boot_stage_duration_seconds_count{stage="wait"}'] == 0
+
+
+def test_a_power_on_is_counted_once(boots):
+    steps = boots.lan.api("GET", f"{HOSTS}/power/diagnosis")[1]["steps"]
+    counts = [(step["text"], step["count"]) for step in steps if step["text"].startswith("switched")]
+    assert [text for text, _ in counts] == ["switched on, or restarted", "switched off", "switched on, or restarted", "switched on, or restarted"], steps
+    assert all(count == 1 for text, count in counts if text != "switched off"), counts
 
 
 def test_a_boot_that_goes_on_says_what_is_due(boots):

@@ -143,4 +143,17 @@ def a_burst_fills_the_receive_buffer(machine):
     boot_to_image(machine)
 
 
+@ROWS.stall("A13_table", "neighbour_table_full", LIKELY, at=12, network="full_table", facts=["gc_thresh", "neighbour table"])
+def the_neighbour_table_is_full(machine):
+    """Nothing of ours leaves for the machine, and the kernel counts that it had no room for an entry."""
+    file = machine.name_program()
+    machine.wait(2)
+    machine.block("input", "udp sport 1024-65535 drop")
+    threading.Timer(2, machine.lan.set_refused, (7,)).start()
+    assert machine.probe(file, tries=3) is None, "nothing arrives"
+    yield
+    machine.unblock()
+    boot_to_image(machine)
+
+
 test_it_is_staged, test_it_is_diagnosed_in_time, test_all_voices_agree, test_it_is_taken_back = check.tests_of(ROWS)

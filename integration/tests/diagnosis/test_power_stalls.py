@@ -2,25 +2,12 @@
 
 from support import diagnosis_checks as check
 from support.bmc_hosts import bmc
-from support.fake_redfish import FakeRedfish
 from support.healthy_boots import boot_to_image
 from support.objects import HOSTS
 from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
+from support.staged_bmc import BMC, add_bmc
 
 ROWS = Rows()
-BMC = "10.88.0.4"
-
-
-def add_bmc(machine, port, password="password", **how):
-    """Starts a BMC next to the DHCP server, and gives it to the host."""
-    lan = machine.lan
-    with_address = f"{BMC}/{lan.prefix}"
-    if with_address not in lan.ip(lan.dhcp_space, "address", "show", "dev", "lan0"):
-        lan.ip(lan.dhcp_space, "address", "add", with_address, "dev", "lan0")
-    controller = FakeRedfish(lan.dhcp_space, BMC, port, **how)
-    lan.servers.append(controller)
-    lan.change(HOSTS, machine.name, bmc={**bmc(f"redfish+http://{BMC}:{port}"), "password": password})
-    return controller
 
 
 def redfish(machine, method, path, body):

@@ -16,11 +16,12 @@ USER, PASSWORD = "admin", "password"
 class FakeRedfish:
     """One machine's BMC on a port in a namespace.
 
-    `obeys`: whether a reset changes the power that it reports. `has_override`: whether its boot device can be set."""
+    `obeys`: whether a reset changes the power that it reports. `has_override`: whether its boot device can be set. `busy`: the
+    number of resets that it refuses for now."""
 
-    def __init__(self, space, address, port, obeys=True, power="Off", password=PASSWORD, has_override=True):
+    def __init__(self, space, address, port, obeys=True, power="Off", password=PASSWORD, has_override=True, busy=0):
         self.obeys, self.power, self.password, self.has_override = obeys, power, password, has_override
-        self.overrides, self.resets = [], []
+        self.overrides, self.resets, self.busy = [], [], busy
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -59,14 +60,19 @@ class FakeRedfish:
         if request.command == "PATCH":
             self.overrides.append(body.get("Boot"))
             return self.send(request, 200, {})
+        if self.busy > 0:
+            self.busy -= 1
+            return self.send(request, 503, {"error": {"message": "in POST"}}, {"Retry-After": "2"})
         self.resets.append(body.get("ResetType"))
         if self.obeys:
             self.power = "Off" if body.get("ResetType") in ("ForceOff", "GracefulShutdown") else "On"
         return self.send(request, 204, None)
 
-    def send(self, request, code, value):
+    def send(self, request, code, value, headers=()):
         body = b"" if value is None else json.dumps(value).encode()
         request.send_response(code)
+        for name, text in dict(headers).items():
+            request.send_header(name, text)
         request.send_header("Content-Type", "application/json")
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()

@@ -4,6 +4,7 @@ import re
 
 # iPXE's numbers for what can go wrong (https://ipxe.org/err/NUMBER). ${errno} shows them so.
 CONNECTION_RESET, TIMED_OUT, CERTIFICATE_REFUSED, NOT_BOOTABLE = 0x0F0A6039, 0x4C0A6035, 0x0216EB3C, 0x2E852001
+OUT_OF_MEMORY = 0x31006001
 MAX_COMMANDS = 1000
 
 
@@ -114,7 +115,7 @@ class Interpreter:
         elif name == "exit":
             raise Left(int(words[0]) if words else 0)
         elif name in ("chain", "imgfetch", "imgexec"):
-            return self.chain([word for word in words if not word.startswith("--")])
+            return self.chain([word for word in words if "://" in word])
         elif name in ("sanboot", "sanhook", "kernel", "initrd", "boot"):
             self.settings["errno"] = self.boots(name, words)
             self.booted = name in ("sanboot", "boot") and not self.settings["errno"]

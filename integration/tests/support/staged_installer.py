@@ -32,14 +32,15 @@ class KeptConnection:
         self.stream.connect((machine.server, 80))
         machine.keep(self.stream)
 
-    def load(self, path, stop_after=None):
-        """Loads a file, or the beginning of it; returns the number of bytes."""
-        self.stream.sendall(f"GET {path} HTTP/1.1\r\nHost: {self.machine.server}\r\nUser-Agent: {self.agent}\r\n\r\n".encode())
+    def load(self, path, stop_after=None, part=None):
+        """Loads a file, or the beginning of it; returns the number of bytes. `part`: the first and the last byte of a range."""
+        wanted = "Range: bytes={}-{}\r\n".format(*part) if part else ""
+        self.stream.sendall(f"GET {path} HTTP/1.1\r\nHost: {self.machine.server}\r\nUser-Agent: {self.agent}\r\n{wanted}\r\n".encode())
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += self.receive()
         head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), f"{path} is served: {head}"
+        assert head.startswith(b"HTTP/1.1 206" if part else b"HTTP/1.1 200"), f"{path} is served: {head}"
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
         count = len(body)
         while count < (stop_after or length):

@@ -31,6 +31,7 @@ class StagedLan:
     Add the machines, start the server, declare the hosts. Close it at the end."""
 
     netmask, server, log_level = "255.255.255.0", SERVER, "info"
+    wrapper = ()  # a command that the server is started by
     prefix = 24
 
     def __init__(self, config="", isos=(), program_size=PROGRAM_SIZE):
@@ -69,7 +70,7 @@ class StagedLan:
         """Starts the server, and makes the images and configs."""
         (self.folder / "bootlatch.toml").write_text(f'interface = "lan0"\nuser = "root"\nunknown_hosts = "localboot"\n{self.config}')
         self.program = self.lan.start(
-            self.space, "bootlatch", "env", f"BOOTLATCH_LOG={self.log_level}", os.environ["BOOTLATCH"], "serve", "--config", str(self.folder / "bootlatch.toml"),
+            self.space, "bootlatch", *self.wrapper, "env", f"BOOTLATCH_LOG={self.log_level}", os.environ["BOOTLATCH"], "serve", "--config", str(self.folder / "bootlatch.toml"),
             "--state-dir", str(self.state), "--firmware-dir", str(self.firmware_dir))
         self.program.says("ready", 60)
         self.make(CONFIGS, "BootConfig", "cfg", {"format": "cloud-init", "data": {"user-data": CONFIG}})

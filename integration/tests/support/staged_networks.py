@@ -8,7 +8,7 @@ from support.address_server import Treatment
 from support.dhcp_servers import dnsmasq
 from support.objects import IMAGES
 from support.staged_images import bootable_iso
-from support.staged_lan import StagedLan
+from support.staged_lan import SERVER, StagedLan
 
 RIVAL, RIVAL_MAC = "10.88.0.3", "52:54:00:88:ff:03"
 ROGUE, ROGUE_MAC = "192.168.99.1", "52:54:00:88:ff:99"
@@ -116,10 +116,44 @@ class RogueLan(StagedLan):
         self.dhcp.usual = Treatment()
 
 
+class UnheardLan(StagedLan):
+    """A LAN whose DHCP server names our boot program itself; our server reads no DHCP (mode = "off")."""
+
+    def __init__(self):
+        super().__init__('[dhcp]\nmode = "off"\n', isos={"live": live()})
+        self.dhcp.usual = Treatment(file="snponly.efi", next_server=SERVER)
+
+
+class FullTableLan(StagedLan):
+    """A LAN whose server reads the counters of the neighbour table from a file.
+
+    Linux has one table for all namespaces, and shows its limits (gc_thresh) and its counters in the first one only: a table that is
+    really full would stop every other program of the computer. All else below /proc/net is the kernel's."""
+
+    COUNTERS = "entries  allocs   table_fulls\n00000001 00000001 {:08x}\n"
+
+    def __init__(self):
+        super().__init__(isos={"live": live()})
+        self.net, self.proc = self.folder / "net", self.folder / "proc"
+        (self.net / "stat").mkdir(parents=True)
+        self.proc.mkdir()
+        for name in ("arp", "tcp", "tcp6", "route", "packet", "udp", "udp6", "dev", "if_inet6"):
+            (self.net / name).symlink_to(self.proc / "self/net" / name)
+        self.set_refused(0)
+        hide = f'mount -t proc proc {self.proc} && mount --bind {self.net} /proc/$$/net && exec "$@"'
+        self.wrapper = ("unshare", "--mount", "sh", "-c", hide, "sh")
+
+    def set_refused(self, count):
+        """Sets how many entries found no place in the table."""
+        fresh = self.folder / "arp_cache"
+        fresh.write_text(self.COUNTERS.format(count))
+        fresh.replace(self.net / "stat/arp_cache")
+
+
 def plain():
     return StagedLan(isos={"live": live()})
 
 
 NETWORKS = {"main": MainLan, "strict": StrictLan, "addressless": AddresslessLan, "snooping": SnoopingLan, "claiming": ClaimingLan,
             "rival": RivalLan, "rogue": RogueLan, "relayed": plain, "stopped": plain,
-            "flooded": plain}
+            "flooded": plain, "unheard": UnheardLan, "full_table": FullTableLan}

@@ -1,11 +1,14 @@
 //! Follows the files that machines load over HTTP, for the diagnosis of boots that do not go on.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use hyper::StatusCode;
 use hyper::header::{HeaderMap, USER_AGENT};
 
 use crate::api::state::Shared;
-use crate::boot::diagnosis::{Download, DownloadKind, DownloadOutcome, Step};
+use crate::boot::diagnosis::{Download, DownloadKind, DownloadOutcome, Progress, Step};
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::http::delivery::DeliveryState;
@@ -46,6 +49,32 @@ pub fn follow(
         };
         record(&gate, mac, &download, outcome, octets);
     })
+}
+
+/// Follows the reply to a request for a part of a file: what the machine has of it is read. A client that reads parts ends
+/// the connection amid one as it likes.
+pub fn follow_part(shared: &Shared, mac: Mac, reply: Reply) -> Reply {
+    let (gate, known) = (shared.gate.clone(), AtomicU64::new(0));
+    reply::follow(reply, move |_, octets| {
+        let more = octets.saturating_sub(known.swap(octets, Ordering::Relaxed));
+        if more > 0 {
+            gate.trace_read(mac, more);
+        }
+    })
+}
+
+/// Follows the reply to a machine that asked for a file of the configured directory. What it loads until its kernel runs is
+/// a part of its boot; what its installer loads afterwards shows only that it is alive.
+pub fn follow_file(shared: &Shared, client: Option<IpAddr>, file: &str, headers: &HeaderMap, reply: Reply) -> Reply {
+    let owner = client.and_then(|address| shared.gate.owner_of(address).ok().flatten());
+    let Some((mac, reached)) = owner.and_then(|mac| Some((mac, shared.gate.traces.progress(mac)?))) else {
+        return reply;
+    };
+    if reached >= Progress::System || reply.status() == StatusCode::PARTIAL_CONTENT {
+        return follow_part(shared, mac, reply);
+    }
+    let file = file.rsplit('/').next().unwrap_or(file);
+    follow(shared, mac, (file, DownloadKind::Image), headers, reply)
 }
 
 fn record(gate: &Arc<Gate>, mac: Mac, download: &Download, outcome: DownloadOutcome, octets: u64) {

@@ -75,8 +75,9 @@ fn answer_read(
             (Some(range), _) => {
                 shared.gate.trace(mac, Step::BadRange { range: range.chars().take(64).collect::<String>().into() });
             }
-            (None, RequestedRange::Part { count, .. }) => {
-                shared.gate.trace(mac, Step::Read { octets: count, is_over: false });
+            (None, RequestedRange::Part { .. }) => {
+                let reply = conditional::answer(view.medium, &tag, headers, is_head);
+                return downloads::follow_part(shared, mac, reply);
             }
             (None, RequestedRange::Whole | RequestedRange::Unsatisfiable) => {
                 let reply = conditional::answer(view.medium, &tag, headers, is_head);

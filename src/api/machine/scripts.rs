@@ -142,7 +142,11 @@ pub async fn boot_file(
 
 /// Answers `/files/PATH`: files of the configured directory.
 pub async fn file(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap, is_head: bool) -> Reply {
-    stored(shared, peer, &shared.folders.files, path, headers, is_head).await
+    let reply = stored(shared, peer, &shared.folders.files, path, headers, is_head).await;
+    match is_head || !reply.status().is_success() {
+        true => reply,
+        false => downloads::follow_file(shared, peer.address, path, headers, reply),
+    }
 }
 
 /// Returns the part that a Range header selects of a file of the configured directory, or all of it; `None` if the file must
@@ -334,6 +338,36 @@ mod tests {
         for path in ["/files/b", "/files/../admin.token", "/files/%2e%2e/admin.token"] {
             assert_eq!(fixture.machine("GET", path).await.status(), StatusCode::NOT_FOUND, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn files_that_a_machine_boots_from_are_followed() {
+        use crate::boot::diagnosis::{DownloadOutcome, ScriptStep};
+        use hyper::header::RANGE;
+        let fixture = assigned().await;
+        fixture.write("files/vmlinuz", b"a kernel");
+        let steps = || fixture.shared.gate.traces.look_up(VM).map(|machine| machine.steps).unwrap_or_default();
+        let client = || crate::api::fixture::peer([10, 77, 0, 10]);
+        let get = async |range: &str| {
+            let headers = [(RANGE, range)];
+            let headers = if range.is_empty() { &[][..] } else { &headers[..] };
+            fixture.send(crate::http::peer::Serves::Machines, client(), "GET", "/files/vmlinuz", headers, "").await
+        };
+        get("").await;
+        assert!(steps().is_empty(), "nothing was seen of a boot");
+        fixture.shared.gate.trace(VM, Step::Script { action: ScriptStep::Load });
+        get("").await;
+        let Step::Download(download) = &steps()[1].step else { panic!("{:?}", steps()) };
+        let found = (&*download.file, download.kind, download.outcome, download.octets);
+        assert_eq!(found, ("vmlinuz", DownloadKind::Image, DownloadOutcome::Complete, 8));
+        for octets in [2, 4] {
+            assert_eq!(get("bytes=0-1").await.status(), StatusCode::PARTIAL_CONTENT);
+            assert_eq!(steps()[2].step, Step::Read { octets, is_over: false }, "parts are added up");
+        }
+        fixture.shared.gate.trace(VM, Step::InstallerActive);
+        get("").await;
+        assert_eq!(steps()[2].step, Step::Read { octets: 12, is_over: false }, "the installer is alive");
+        assert_eq!(steps().len(), 4);
     }
 
     #[tokio::test]

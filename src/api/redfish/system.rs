@@ -39,9 +39,7 @@ pub async fn reset(shared: &Shared, host: &Host, body: &Value) -> Result<(), Red
     if let Some(mut client) = bmc_client(shared, host) {
         client.reset(wanted).await?;
     }
-    if wanted.begins_boot() {
-        shared.gate.trace(host.spec.boot_mac_address, Step::PoweredOn);
-    }
+    shared.gate.trace_reset(host.spec.boot_mac_address, wanted);
     // A reset by hand replaces a power change of the spec that is still in progress.
     if let Some(transition) = &host.status.power_transition {
         let replaced = Box::new(transition.ended(TransitionState::Replaced, now()));

@@ -338,7 +338,9 @@ impl PollState {
         self.boot.failures += u32::from(error.is_some());
         let is_final = matches!(error, None | Some(BmcError::Unsupported { .. } | BmcError::Denied { .. }))
             || self.boot.failures >= MAX_BOOT_DEVICE_TRIES;
-        if let Some(error) = error.filter(|_| self.boot.failures == 1) {
+        // A BMC that is busy is news if it stays so.
+        let told_at = if matches!(error, Some(BmcError::Busy { .. })) { MAX_BOOT_DEVICE_TRIES } else { 1 };
+        if let Some(error) = error.filter(|_| self.boot.failures == told_at) {
             let message = format!("boot device {} not set: {error}", device.as_str());
             report.events.push(Event::BmcFailed { message });
         }
@@ -365,7 +367,9 @@ impl PollState {
         let message = error.to_string();
         self.failures += 1;
         let mut is_news = false;
-        let is_waited_for = self.power == Power::Unknown || self.run.is_some();
+        // A BMC that is busy is no news.
+        let is_busy = matches!(error, BmcError::Busy { .. });
+        let is_waited_for = !is_busy && (self.power == Power::Unknown || self.run.is_some());
         if task == PowerTask::Poll && (is_waited_for || self.failures >= MAX_FAILURES) {
             is_news = !self.error_is_known;
             if is_news {
@@ -385,7 +389,7 @@ impl PollState {
         let next = run.on_error(sent, error, time.now);
         if known != run.transition.reason {
             report.transition = Some(Box::new(run.transition.clone()));
-            if !matches!(next, Next::Failed { .. }) {
+            if !is_busy && !matches!(next, Next::Failed { .. }) {
                 report.events.push(Event::BmcFailed { message });
             }
         }

@@ -64,6 +64,18 @@ impl BootTrace {
         })
     }
 
+    /// Returns the octets of the reads that further ones are joined to.
+    pub fn octets_read(&mut self) -> u64 {
+        let ends = |known: &Evidence| known.is_discover() || matches!(known.step, Step::Login { .. });
+        match self
+            .recent(|known| matches!(known.step, Step::Read { is_over: false, .. }), ends)
+            .map(|known| &known.step)
+        {
+            Some(Step::Read { octets, .. }) => *octets,
+            _ => 0,
+        }
+    }
+
     /// Records a step. A repetition of a recent one is joined to it.
     pub fn record(&mut self, step: Step, now: Uptime) {
         let is_same = |known: &Evidence| {
@@ -74,9 +86,11 @@ impl BootTrace {
         let is_read = matches!(step, Step::Read { .. });
         // Machines whose DISCOVERs are not heard begin again at their program, or at their script.
         let (is_program, is_script) = (step.requested_program().is_some(), matches!(step, Step::Script { .. }));
+        let is_power = matches!(step, Step::PoweredOn | Step::PoweredOff);
         let ends = |known: &Evidence| match &known.step {
             Step::Login { .. } => is_read,
             Step::Script { .. } => is_program,
+            Step::PoweredOn | Step::PoweredOff | Step::SolicitV6 => is_power && known.step != step,
             Step::ConfigServed { .. } | Step::InstallerActive | Step::Completed => is_script,
             step => known.is_discover() || (is_script && step.requested_program().is_some()),
         };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::boot::{BootProtocol, DropReason, Protocol, Reason};
 use crate::fleet::{Architecture, Mac, Name};
 
-use super::scene::Progress;
+/// Files that are boot scripts, not programs.
+pub const SCRIPTS: [&str; 3] = ["autoexec.ipxe", "pxelinux.cfg", "grub.cfg"];
 
 /// Time since the server started; no step of the wall clock changes it.
 pub type Uptime = Duration;
@@ -130,12 +131,16 @@ pub struct TransferPace {
 pub enum Step {
     /// The BMC was asked to switch the machine on or to restart it, or reported that it is on.
     PoweredOn,
+    /// The BMC accepted to cut the machine's power, or reported that it is off.
+    PoweredOff,
     /// The BMC accepted to boot the machine from the network.
     NetworkBootSet,
     /// The BMC did not do what was asked.
     BmcFailed {
         /// The error.
         message: Box<str>,
+        /// Whether it is not tried again.
+        is_final: bool,
     },
     /// The machine broadcast a DHCPDISCOVER.
     Discover {
@@ -336,7 +341,7 @@ impl Step {
     /// Returns the boot program that the step is a request for. Boot scripts are none.
     pub fn requested_program(&self) -> Option<&str> {
         match self {
-            Self::FileRequested { file, .. } if Progress::is_script(file) => None,
+            Self::FileRequested { file, .. } if SCRIPTS.contains(&&**file) => None,
             Self::FileRequested { file, .. } | Self::HeadRequested { file, .. } => Some(file),
             Self::Download(download) if download.kind == DownloadKind::Program => Some(&download.file),
             _ => None,

@@ -283,9 +283,9 @@ pub fn login_not_attempted(scene: &Scene<'_>) -> Option<Finding> {
     // A loader may fetch its script twice at once.
     if script.count >= 2 && pause >= MIN_PAUSE {
         let how = if pause <= REFUSED_PAUSE {
-            "is refused on the way (it fails at once; a silent drop would take 25 s)"
+            "is probably refused on the way (it fails at once; a silent drop would take 25 s)"
         } else {
-            "is dropped on the way (it fails after a time limit; a refusal would fail at once)"
+            "is probably dropped on the way (it fails after a time limit; a refusal would fail at once), or it was restarted"
         };
         return Finding::new(
             name,

@@ -312,6 +312,7 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     if !has_failed && !scene.has_passed(last, patience) {
         return None;
     }
+    let off = boot.off_at().map(|at| format!("; it was switched off {} ago", seconds(scene.now.saturating_sub(at))));
     let session = boot.find_map(|evidence| match evidence.step {
         Step::Read { is_over, .. } => Some(if is_over { "; its session is closed" } else { "; its session is open" }),
         Step::Login { .. } => Some("; its session is open"),
@@ -325,7 +326,7 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
             seconds(scene.now.saturating_sub(last)),
             size(octets),
             size(octets_read(boot)),
-            session.unwrap_or_default()
+            off.as_deref().or(session).unwrap_or_default()
         ),
         "look at its screen: a disk that was not found, a mirror that does not answer, or a question",
     )
@@ -398,15 +399,19 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
         return Some(finding);
     }
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
-    let Step::BmcFailed { message } = &evidence.step else { return None };
+    let Step::BmcFailed { message, is_final } = &evidence.step else { return None };
     let is_pending = scene.host.is_some_and(|host| {
         awaits_power(&host.status) || (host.status.power_error.is_some() && host.status.phase != Phase::Installed)
     });
     is_pending.then_some(())?;
     Finding::new(
         (BootStage::Power, StallReason::BmcFailed),
-        Certainty::Certain,
-        format!("Its BMC{} does not do what is asked: {message}", bmc_address(scene)),
+        if *is_final { Certainty::Certain } else { Certainty::Likely },
+        format!(
+            "Its BMC{} does not do what is asked{}: {message}",
+            bmc_address(scene),
+            if *is_final { "" } else { ", and is asked again" }
+        ),
         "see the address, the user and the password of spec.bmc, and the BMC itself",
     )
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::boot::Reason;
-use crate::fleet::{BootMode, Host};
+use crate::fleet::{BootMode, Host, Phase};
 
 use super::evidence::{
     DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime,
@@ -26,8 +26,8 @@ pub use stage::{BootOutcome, LedgerStage};
 
 /// Time in which the system on the disk is waited for after the machine was sent there.
 const SYSTEM_TIMEOUT: Duration = Duration::from_secs(180);
-/// Time after which a second power-on is another one, and not a late report of the first.
-const POWER_REPORT_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time after its last step in which a machine that installs nothing is taken to be in its boot still.
+const IDLE_TIME: Duration = Duration::from_secs(600);
 /// Range of the seconds that firmware says it has waited. Other values are no seconds: some firmware writes other things.
 const PLAUSIBLE_SECONDS: std::ops::Range<u16> = 4..600;
 /// Octets of an image beyond which its kernel was loaded.
@@ -108,11 +108,14 @@ pub fn ledgers(steps: &[Evidence], host: Option<&Host>, install_timeout: Duratio
         let (first, newest) = (boot.steps.first()?.first, boot.steps.last()?.first);
         let earliest = index.checked_sub(1).map_or(Uptime::ZERO, |before| boots[before].last()).min(first);
         let path = Path::new(*boot, is_forever, earliest);
-        let (end, outcome, final_at) = path.end(index < last, now);
+        let reset = boots.get(index + 1).and_then(|next| next.steps.first());
+        let reset = reset.filter(|next| next.step == Step::PoweredOn).map(|next| next.first);
+        let (end, outcome, final_at) = path.end(index < last, reset, now);
         let lines = path.lines(end);
         let begin = lines.first()?.start;
         let advice = advice::advice(boot, &lines);
-        let next = outcome.is_none().then(|| next_step::next_step(boot, install_timeout)).flatten();
+        let is_held = host.is_some_and(|host| host.status.phase == Phase::Held);
+        let next = outcome.is_none().then(|| next_step::next_step(boot, is_held, install_timeout)).flatten();
         Some(Ledger { first, begin, end, newest, outcome, final_at, lines, advice, next })
     };
     boots.iter().enumerate().filter_map(ledger).collect()
@@ -181,8 +184,9 @@ impl<'a> Path<'a> {
         self.begins.insert(place, (asked.max(before), LedgerStage::Unheard));
     }
 
-    /// Returns the end of the boot, the way in which it ended, and when nothing is added to it any more.
-    fn end(&self, has_next: bool, now: Uptime) -> (Uptime, Option<BootOutcome>, Option<Uptime>) {
+    /// Returns the end of the boot, the way in which it ended, and when nothing is added to it any more. `reset` is when
+    /// its BMC began the next one.
+    fn end(&self, has_next: bool, reset: Option<Uptime>, now: Uptime) -> (Uptime, Option<BootOutcome>, Option<Uptime>) {
         let time = |test: fn(&Step) -> bool| {
             self.boot.steps.iter().find(|evidence| test(&evidence.step)).map(|evidence| evidence.first)
         };
@@ -190,7 +194,7 @@ impl<'a> Path<'a> {
             return (at, Some(BootOutcome::Installed), Some(at));
         }
         if let Some(sent) = self.sent_to_disk() {
-            let settled = self.system.unwrap_or(sent + SYSTEM_TIMEOUT);
+            let settled = self.system.or(self.boot.off_at()).unwrap_or(sent + SYSTEM_TIMEOUT);
             return (
                 self.system.unwrap_or(sent),
                 Some(BootOutcome::LocalDisk),
@@ -198,11 +202,22 @@ impl<'a> Path<'a> {
             );
         }
         let last = if self.installs { self.boot.last() } else { self.system.unwrap_or_else(|| self.boot.last()) };
+        if let Some(off) = self.boot.off_at() {
+            return (self.cut(last, off), Some(BootOutcome::PoweredOff), Some(off));
+        }
         match has_next {
-            true => (last, Some(BootOutcome::Restarted), Some(last)),
+            true => {
+                let end = reset.map_or(last, |reset| self.cut(last, reset));
+                (end, Some(BootOutcome::Restarted), Some(end))
+            }
             // The last reads tell that the kernel runs once they have stopped for a while.
             false => (if self.installs { now } else { self.system.unwrap_or(now) }, None, None),
         }
+    }
+
+    /// Returns the end of a boot that the BMC cut: then, unless the boot was over long before.
+    fn cut(&self, last: Uptime, at: Uptime) -> Uptime {
+        if self.installs || at.saturating_sub(last) < IDLE_TIME { at.max(last) } else { last }
     }
 
     /// Returns when the machine was sent to its disk: by a script, or by no answer to its firmware.
@@ -254,10 +269,8 @@ fn marks(boot: &Boot<'_>, evidence: &Evidence) -> impl Iterator<Item = (Uptime, 
 fn mark(boot: &Boot<'_>, evidence: &Evidence) -> Option<(Uptime, LedgerStage)> {
     let is_firmware_ipxe = || !boot.has(|step| matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. }));
     let stage = match &evidence.step {
-        Step::PoweredOn => {
-            let is_again = evidence.last.saturating_sub(evidence.first) > POWER_REPORT_TIMEOUT;
-            return Some((if is_again { evidence.last } else { evidence.first }, LedgerStage::Power));
-        }
+        // The last one counts: those before led to nothing.
+        Step::PoweredOn => return Some((evidence.last, LedgerStage::Power)),
         Step::SolicitV6 => LedgerStage::Ipv6,
         Step::OtherInterface { client: DhcpClient::Firmware(..), .. } => LedgerStage::OtherInterface,
         Step::Discover { client, .. } | Step::Request { client, .. } => match client {

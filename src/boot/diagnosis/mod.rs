@@ -109,7 +109,9 @@ pub struct Outcome {
 /// Returns the diagnosis of a machine from what was seen of it.
 pub fn diagnose(steps: &[Evidence], host: Option<&Host>, segment: &Segment, now: Uptime) -> Outcome {
     let scene = Scene::new(steps, host, segment, now);
-    let finding = RULES.iter().find_map(|rule| rule(&scene));
+    // Of a machine that is off, no step is due.
+    let rules = if scene.boot().off_at().is_some() { RULES_WHEN_OFF } else { RULES };
+    let finding = rules.iter().find_map(|rule| rule(&scene));
     let since = scene.last_progress();
     let diagnosis = finding.map(|Finding { stage, reason, certainty, message, remedy }| Diagnosis {
         stage,
@@ -144,6 +146,10 @@ impl Finding {
 
 /// A rule: the finding, if what was seen allows it. The time of a later look is noted in the scene.
 type Rule = fn(&Scene<'_>) -> Option<Finding>;
+
+/// The rules about a machine that was switched off in its boot.
+const RULES_WHEN_OFF: &[Rule] =
+    &[install::boots_used_up, install::installer_failed, install::installer_silent, install::bmc_failed];
 
 /// The rules, the first that finds something decides: those about several boots, then from the end of a boot to its
 /// beginning.

@@ -301,8 +301,8 @@ pub fn no_address_offered(scene: &Scene<'_>) -> Option<Finding> {
     let times = asked(discover.evidence);
     let interface = on(scene.segment);
     let name = (DHCP, StallReason::NoAddressOffered);
-    let remedy =
-        "start the DHCP server of this network, look at its pool and its filters, or set dhcp.mode = \"server\"";
+    let remedy = "start the DHCP server of this network, look at its pool and its filters, or set dhcp.mode = \"server\" with \
+         [[dhcp.subnets]]";
     match (discover.relay, discover.is_broadcast && scene.segment.hears_offers) {
         (None, true) => Finding::new(
             name,

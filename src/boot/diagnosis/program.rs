@@ -7,9 +7,9 @@ use crate::fleet::{Architecture, BootStage, Certainty, StallReason};
 
 use super::Finding;
 use super::evidence::{
-    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime,
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, SCRIPTS, ScriptStep, Step, TransferOutcome, Uptime,
 };
-use super::scene::{Boot, Progress, Refusal, SCRIPTS, Scene};
+use super::scene::{Boot, Progress, Refusal, Scene};
 use super::text::{plural, seconds, size};
 
 const PROGRAM: BootStage = BootStage::Program;

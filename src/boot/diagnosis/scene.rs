@@ -8,7 +8,7 @@ use crate::fleet::{BootMode, BootRisk, Host, Phase};
 
 use super::Segment;
 use super::evidence::{
-    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, ScriptStep, Step, TransferOutcome, Uptime,
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, SCRIPTS, ScriptStep, Step, TransferOutcome, Uptime,
 };
 
 /// How far a boot has come.
@@ -41,9 +41,6 @@ pub enum Progress {
     /// It reported that its install is complete.
     Done,
 }
-
-/// Files that are boot scripts, not programs.
-pub const SCRIPTS: [&str; 3] = ["autoexec.ipxe", "pxelinux.cfg", "grub.cfg"];
 
 impl Progress {
     /// Returns whether a file is a boot script.
@@ -87,6 +84,7 @@ impl Progress {
             Step::ConfigServed { .. } | Step::InstallerActive => Self::System,
             Step::Completed => Self::Done,
             Step::RequestV6
+            | Step::PoweredOff
             | Step::NetworkBootSet
             | Step::Acknowledged { .. }
             | Step::Offered { .. }
@@ -147,14 +145,24 @@ impl<'a> Boot<'a> {
         })
     }
 
+    /// Returns when the machine was switched off in this boot.
+    pub fn off_at(&self) -> Option<Uptime> {
+        self.find(|step| *step == Step::PoweredOff).map(|off| off.first)
+    }
+
     /// Returns the time of the first step.
     pub fn begin(&self) -> Uptime {
         self.steps.first().map_or(Uptime::ZERO, |evidence| evidence.first)
     }
 
-    /// Returns the time of the last step of the machine itself.
+    /// Returns the time of the last step of the machine itself. What this server tries again, and gives up, is none.
     pub fn last(&self) -> Uptime {
-        let own = self.steps.iter().filter(|evidence| Progress::of(&evidence.step).is_some());
+        let is_own = |step: &Step| match step {
+            Step::Transfer { outcome: TransferOutcome::Silent | TransferOutcome::Failed, .. } => false,
+            Step::Download(download) => download.outcome != DownloadOutcome::Silent,
+            step => Progress::of(step).is_some(),
+        };
+        let own = self.steps.iter().filter(|evidence| is_own(&evidence.step));
         own.map(|evidence| evidence.last).max().unwrap_or_else(|| self.begin())
     }
 
@@ -182,8 +190,11 @@ pub fn divide(steps: &[Evidence]) -> Vec<Boot<'_>> {
     let mut has_system = false;
     for (index, evidence) in steps.iter().enumerate() {
         let begin = begins.last().copied().unwrap_or(0);
+        let has = |wanted: Step| steps[begin..index].iter().any(|evidence| evidence.step == wanted);
         let is_new = match &evidence.step {
-            Step::Discover { client: DhcpClient::Firmware(..), .. } | Step::PoweredOn => has_begun,
+            step if is_request(step) && has(Step::PoweredOff) => true,
+            Step::PoweredOn => has_begun || has(Step::SolicitV6),
+            Step::Discover { client: DhcpClient::Firmware(..), .. } => has_begun,
             // The firmware is iPXE: it has its script already, and begins again.
             Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
             // Firmware that fails over IPv4 goes on over IPv6, in the same boot.
@@ -204,6 +215,12 @@ pub fn divide(steps: &[Evidence]) -> Vec<Boot<'_>> {
     }
     let ends = begins.iter().skip(1).copied().chain([steps.len()]);
     begins.iter().zip(ends).map(|(begin, end)| Boot::new(&steps[*begin..end])).collect()
+}
+
+/// Returns whether a step shows that the machine is on.
+fn is_request(step: &Step) -> bool {
+    let is_sent = matches!(step, Step::Discover { .. } | Step::Request { .. } | Step::SolicitV6 | Step::Script { .. });
+    is_sent || *step == Step::PoweredOn || step.requested_program().is_some()
 }
 
 /// Returns whether a step is a request for the program that a boot began with. Loaders ask for other files after their

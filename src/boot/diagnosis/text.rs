@@ -35,7 +35,8 @@ pub fn describe(step: &Step) -> String {
     match step {
         Step::PoweredOn => "switched on, or restarted".to_owned(),
         Step::NetworkBootSet => "the BMC is to boot it from the network".to_owned(),
-        Step::BmcFailed { message } => format!("BMC: {message}"),
+        Step::PoweredOff => "switched off".to_owned(),
+        Step::BmcFailed { message, .. } => format!("BMC: {message}"),
         Step::Discover { xid, secs, client: by, relay, .. } => {
             let relay = relay.map_or_else(String::new, |relay| format!(" through the relay {relay}"));
             format!("DISCOVER of {} (xid {xid:08x}, secs {secs}){relay}", client(by))

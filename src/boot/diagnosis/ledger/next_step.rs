@@ -25,7 +25,13 @@ pub struct NextStep {
 }
 
 /// Returns the next step of a boot.
-pub fn next_step(boot: &Boot<'_>, install_timeout: Duration) -> Option<NextStep> {
+pub fn next_step(boot: &Boot<'_>, is_held: bool, install_timeout: Duration) -> Option<NextStep> {
+    let is_asking = (Progress::Discover..=Progress::ProxyRequest).contains(&boot.reached);
+    if is_held && (is_asking || boot.reached == Progress::IpxeDiscover) {
+        let text =
+            "is told no boot file, since it is held: it boots its disk, or waits until somebody assigns an image";
+        return Some(NextStep { stage: LedgerStage::Dhcp, text, due: None });
+    }
     let (stage, text, wait) = match boot.reached {
         Progress::Nothing | Progress::Done => return None,
         Progress::Power if boot.has(|step| *step == Step::RequestV6) => return None,

@@ -49,6 +49,7 @@ codes! {
         Installed = "installed" => "the machine reported that its install is complete",
         LocalDisk = "local_disk" => "the machine was sent to its own disk",
         Restarted = "restarted" => "another boot of the machine began",
+        PoweredOff = "powered_off" => "the machine was switched off",
     }
 }
 

@@ -9,7 +9,7 @@ use crate::boot::diagnosis::BootTrace;
 use crate::boot::diagnosis::evidence::{OtherOffer, TransferPace};
 use crate::fleet::{Architecture, HostSpec, HostStatus, Mac, Meta};
 
-use BootOutcome::{Installed, LocalDisk, Restarted};
+use BootOutcome::{Installed, LocalDisk, PoweredOff, Restarted};
 use LedgerStage::*;
 
 const UEFI: DhcpClient = DhcpClient::Firmware(BootProtocol::Pxe, Architecture(7));
@@ -166,7 +166,7 @@ fn an_install_goes_from_the_first_request_to_the_report() {
 
 #[test]
 fn a_power_on_is_the_beginning() {
-    let seen = Seen::default().see(0.0, Step::PoweredOn).see(5.0, Step::PoweredOn);
+    let seen = Seen::default().see(0.0, Step::PoweredOn);
     let seen = seen.spent(10.0, None, &[(Power, 10.0)], &[]);
     let seen = seen.ovmf(60.0, 1, ScriptStep::LocalDisk);
     let disk = [(Power, 60.0), (Dhcp, 3.78), (Program, 0.02), (ProgramStart, 0.03), (Script, 0.0)];
@@ -174,6 +174,26 @@ fn a_power_on_is_the_beginning() {
     // The button was pressed again after an hour: the first one led to nothing.
     let again = Seen::default().see(0.0, Step::PoweredOn).see(3600.0, Step::PoweredOn);
     again.discover(3630.0, 1, 0, UEFI).spent(3631.0, None, &[(Power, 30.0), (Dhcp, 1.0)], &[]);
+}
+
+#[test]
+fn the_bmc_ends_a_boot() {
+    let seen = || Seen::default().discover(0.0, 1, 0, UEFI).request(3.0, UEFI);
+    let off = seen().see(10.0, Step::PoweredOff).see(12.0, Step::PoweredOff);
+    let off = off.spent(60.0, Some(PoweredOff), &[(Dhcp, 10.0)], &[]);
+    assert_eq!((off.ledgers(60.0)[0].final_at, off.ledgers(60.0).len()), (Some(at(10.0)), 1));
+    let on = off.see(100.0, Step::PoweredOn).discover(130.0, 2, 0, UEFI);
+    assert_eq!(on.ledgers(131.0)[0].outcome, Some(PoweredOff));
+    on.spent(131.0, None, &[(Power, 30.0), (Dhcp, 1.0)], &[]);
+    let reset = seen().see(20.0, Step::PoweredOn);
+    let first = reset.ledgers(21.0).remove(0);
+    assert_eq!((first.end, first.outcome), (at(20.0), Some(Restarted)));
+    // It was over for a long time: what it did since is not known.
+    let late = seen().see(5000.0, Step::PoweredOff);
+    late.spent(5001.0, Some(PoweredOff), &[(Dhcp, 3.0)], &[]);
+    // An install goes on while nothing is heard of it.
+    let install = install(0.0).see(5000.0, Step::PoweredOff);
+    assert_eq!(install.ledgers(5001.0)[0].outcome, Some(Installed), "it was complete");
 }
 
 #[test]
@@ -409,12 +429,18 @@ fn the_next_step_is_due_by_the_clocks_of_the_firmware() {
     let seen = seen.see(30.0, Step::ConfigServed { octets: 1 });
     is_due(&next(&seen, 31.0), Install, "complete", Some(3620.0));
     assert_eq!(seen.see(40.0, Step::Completed).ledgers(41.0)[0].next, None);
+    let (metadata, spec) = (Meta::named("h".parse().unwrap(), None), HostSpec::for_mac(Mac([2; 6])));
+    let held = Host { metadata, spec, status: HostStatus { phase: Phase::Held, ..HostStatus::default() } };
+    let steps = Seen::default().discover(0.0, 1, 0, UEFI).0.steps();
+    let next = ledgers(&steps, Some(&held), LIMIT, at(1.0)).pop().unwrap().next.unwrap();
+    is_due(&next, Dhcp, "it is held", None);
 }
 
 #[test]
 fn every_order_of_steps_gives_stages_without_a_gap() {
     let steps = [
         Step::PoweredOn,
+        Step::PoweredOff,
         Step::SolicitV6,
         Step::Discover { xid: 1, secs: 12, client: UEFI, relay: None, is_broadcast: true },
         Step::Request { server: None, address: VM, client: UEFI },

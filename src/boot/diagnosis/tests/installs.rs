@@ -63,11 +63,24 @@ fn f_power() {
         .stalls(300.0, StallReason::NoNetworkBoot, Possible, "5 min ago|sent nothing")
         .discover(310.0, 1)
         .stays_well(311.0);
-    let failed = Step::BmcFailed { message: "401".into() };
-    let mut story = Story::new().see(0.0, failed);
+    let failed = |is_final| Step::BmcFailed { message: "401".into(), is_final };
+    let mut story = Story::new().see(0.0, failed(false));
     let error = crate::fleet::PowerError { reason: "Refused".into(), message: "401".into() };
     story.host.as_mut().unwrap().status.power_error = Some(Box::new(error));
-    story.stalls(1.0, StallReason::BmcFailed, Certain, "401");
+    let story = story.stalls(1.0, StallReason::BmcFailed, Likely, "asked again: 401");
+    story.see(2.0, failed(true)).stalls(3.0, StallReason::BmcFailed, Certain, "asked: 401");
+}
+
+#[test]
+fn f_a_machine_that_is_off_stalls_no_more() {
+    let stuck = || Story::new().program(0.0, 1).stalls(22.0, StallReason::ProgramSilent, Likely, "silent");
+    stuck().see(60.0, Step::PoweredOff).see(65.0, Step::PoweredOff).stays_well(66.0);
+    let restarted = stuck().see(60.0, Step::PoweredOff).see(62.0, Step::PoweredOn).waits(63.0, 362.0);
+    restarted.address(90.0, 2).stalls(99.0, StallReason::BootFileNotRequested, Likely, "8 s");
+    stuck().see(60.0, Step::PoweredOn).stays_well(61.0);
+    // Nobody reported the end of the install.
+    let install = Story::new().install(0.0, 1, 3_100_000).see(60.0, Step::PoweredOff).stays_well(600.0);
+    install.stalls(8.0 + 900.0, StallReason::InstallerSilent, Possible, "it was switched off 14 min ago");
 }
 
 #[test]

@@ -36,6 +36,8 @@ fn b9_and_b10_transfers_that_end_in_the_middle() {
         "101 kB of 250 kB|'Disk full'",
     );
     let story = story().transfer(9.0, TransferOutcome::Silent, 101_292);
+    // What this server tries again is no step of the machine.
+    assert_eq!(story.look(9.5).diagnosis.unwrap().since, Uptime::from_secs(1));
     let story = story.stalls(9.5, StallReason::TransferSilent, Certain, "101 kB of 250 kB of snponly.efi");
     story.transfer(11.0, TransferOutcome::Complete, 250_000).stays_well(12.0);
 }
