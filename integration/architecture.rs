@@ -103,6 +103,7 @@ const IO_EDGE: &[&str] = &[
     "gate/boot_traces.rs",
     "gate/enrolment.rs",
     "gate/finishing.rs",
+    "gate/hardware.rs",
     "gate/installer.rs",
     "gate/ipxe_clients.rs",
     "gate/media.rs",

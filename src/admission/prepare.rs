@@ -14,8 +14,10 @@ use crate::admission::secrets;
 use crate::boot::Site;
 use crate::fleet::rules::{self, Invalid};
 use crate::fleet::text::printable;
-use crate::fleet::{BootConfig, Image, ImageSpec, ImageStatus, KernelFiles, Meta, Method, Name, Object, Secret};
-use crate::iso::{self, Examined, ImageFile, file};
+use crate::fleet::{
+    BootConfig, Image, ImageSpec, ImageStatus, KernelFiles, KernelSize, Meta, Method, Name, Object, Secret,
+};
+use crate::iso::{self, Examined, ImageFile, Iso, file};
 use crate::provision::{self, FieldError};
 
 /// The places of the files of objects.
@@ -195,6 +197,7 @@ pub fn reexamine(image: &Image, places: &Places, now: SystemTime) -> Option<Imag
     // A version that did not count kernel lines read menus in another way.
     if was.phase == ImageStatus::READY
         && was.kernel_lines.is_some()
+        && (was.kernel.is_none() || was.kernel_size.is_some())
         && found.is_some()
         && found == was.size_bytes.map(|size| (size, was.file_modification_time))
     {
@@ -225,7 +228,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
     }
     rules::check_place(spec)?;
     let path = places.iso(&spec.iso_file);
-    let (iso, modified) = open_and_examine(&path)?;
+    let (iso, kernel_size, modified) = open_and_examine(&path)?;
     let known = before.filter(|before| before.spec.iso_file == spec.iso_file).map(|before| &before.status);
     let same = |known: &ImageStatus| known.size_bytes.is_some() && known.matches_file(iso.length, modified);
     // The digest of an upload is kept; a file that replaced it is hashed again.
@@ -257,6 +260,7 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
             initrds: entry.initrds.clone(),
             arguments: entry.arguments.clone(),
         }),
+        kernel_size,
         kernel_lines: Some(iso.kernel_lines()),
         volume_id: Some(iso.volume_id),
     })
@@ -309,7 +313,7 @@ fn wrong_file(path: &Path, message: impl std::fmt::Display) -> Invalid {
 }
 
 /// Opens and examines an ISO file; returns the result with the file's modification time.
-fn open_and_examine(path: &Path) -> Result<(Examined, Option<Timestamp>), Invalid> {
+fn open_and_examine(path: &Path) -> Result<(Examined, Option<KernelSize>, Option<Timestamp>), Invalid> {
     let wrong = |message: String| wrong_file(path, message);
     let file = file::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -321,7 +325,19 @@ fn open_and_examine(path: &Path) -> Result<(Examined, Option<Timestamp>), Invali
     let image = ImageFile::new(file).map_err(|error| wrong(error.to_string()))?;
     let examined = iso::examine(&image);
     let examined = examined.map_err(|fault| wrong(format!("not an ISO 9660 image that can be served: {fault}")))?;
-    Ok((examined, modified))
+    let size = kernel_size(&image, &examined);
+    Ok((examined, size, modified))
+}
+
+/// Returns the size of the kernel of an ISO and of its initrds; `None` if one of the files is not found.
+fn kernel_size(image: &ImageFile, examined: &Examined) -> Option<KernelSize> {
+    let (entry, iso) = (examined.kernel()?, Iso::open(image).ok()?);
+    let size = |path: &String| -> Option<u64> {
+        let extents = iso.find(path).ok()??.extents;
+        Some(extents.iter().map(|extent| extent.length).sum())
+    };
+    let initrds: Option<u64> = entry.initrds.iter().map(size).sum();
+    Some(KernelSize { kernel_bytes: size(&entry.kernel)?, initrd_bytes: initrds? })
 }
 
 #[cfg(test)]

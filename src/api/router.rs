@@ -273,7 +273,7 @@ async fn machine<B>(
     let parsed = || Query::parse(query);
     let parameter = |name| target.parameter(name);
     match endpoint {
-        MachineEndpoint::ScriptFailed => scripts::failed(shared, peer, &parsed()),
+        MachineEndpoint::ScriptFailed => scripts::failed(shared, peer, &parsed()).await,
         MachineEndpoint::Script => scripts::script(shared, peer, &parsed(), is_head).await,
         MachineEndpoint::LocalDiskScript => scripts::local_disk(shared, peer, &parsed()),
         MachineEndpoint::BootstrapScript => scripts::bootstrap(shared, peer),

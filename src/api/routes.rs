@@ -23,7 +23,12 @@ static ROUTES: &[Route] = &[
     ),
     route(
         "/ipxe/failed",
-        &[machine(RouteMethod::Get, "bootScriptFailed", "Takes the report of a script that failed.", M::ScriptFailed)],
+        &[machine(
+            RouteMethod::Get,
+            "bootScriptFailed",
+            "Takes the report of a script: the hardware, or a failure.",
+            M::ScriptFailed,
+        )],
     ),
     route(
         "/api/v1/ipxe/boot",

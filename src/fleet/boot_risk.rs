@@ -14,6 +14,8 @@ pub enum BootRisk {
     KernelNotFound,
     /// The image has no kernel that `method: sanhook` can load: the machine boots its loader instead.
     LoaderInstead,
+    /// The machine has not enough memory for the kernel and its initrds.
+    MemoryTooSmall,
     /// Kernel arguments, or the address of the config, cannot be added to the boot menus of the image.
     ArgumentsNotAdded,
     /// The config never reports a completed install, and the install waits for the report.
@@ -34,6 +36,7 @@ impl BootRisk {
             Self::ImageBroken
             | Self::NoLoader
             | Self::KernelNotFound
+            | Self::MemoryTooSmall
             | Self::ArgumentsNotAdded
             | Self::CompletionNotReported => Some(false),
             Self::LoaderInstead => Some(true),

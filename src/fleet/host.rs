@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::transition_times::TransitionTimes;
 use super::{
-    Architecture, BadName, BmcRecord, BootDeviceRecord, BootRisk, Chap, CipherSuite, FirstSeen, Mac, Meta, Name, Power,
-    PowerError, PowerTransition, PrivilegeLevel, Secret, Stall,
+    Architecture, BadName, BmcRecord, BootDeviceRecord, BootRisk, Chap, CipherSuite, FirstSeen, HardwareDetails, Mac,
+    Meta, Name, Power, PowerError, PowerTransition, PrivilegeLevel, Secret, Stall,
 };
 
 /// A machine that boots from the network (kind BareMetalHost).
@@ -297,6 +297,9 @@ pub struct HostStatus {
     /// Time at which a boot script was last served to the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_boot_time: Option<Timestamp>,
+    /// The hardware, as the machine reports it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Box<HardwareDetails>>,
     /// The present install.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,

@@ -228,6 +228,9 @@ pub struct ImageStatus {
     /// is a rescue system, an upgrade or a test. Absent if only the image's own boot loader can boot its kernels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelFiles>,
+    /// Size of that kernel and of its initrds, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_size: Option<KernelSize>,
     /// Number of places in the image that get the kernel arguments of a host: kernel lines of its menus, and embed areas of
     /// CoreOS. Without one every host sees the image as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,6 +253,16 @@ impl ImageStatus {
         self.size_bytes.is_none_or(|known| known == size)
             && self.file_modification_time.is_none_or(|known| Some(known) == modified)
     }
+}
+
+/// The size of a kernel in an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KernelSize {
+    /// Size of the kernel, in bytes.
+    pub kernel_bytes: u64,
+    /// Size of all initrds, in bytes.
+    pub initrd_bytes: u64,
 }
 
 /// A kernel in an image, as the image's own menu boots it. Paths are within the image.

@@ -8,6 +8,7 @@ mod enrolment;
 mod finishing;
 #[cfg(test)]
 pub mod fixture;
+mod hardware;
 pub mod identity;
 mod installer;
 pub mod interfaces;
@@ -35,6 +36,7 @@ use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, BootTarget, Host, Image, Mac, Name, Object};
 use crate::gate::boot_traces::BootTraces;
+use crate::gate::hardware::HardwareReports;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::stalls::{Segments, Stalls};
 use crate::gate::tokens::BootTokens;
@@ -86,6 +88,8 @@ pub struct Gate {
     pub segments: OnceLock<Segments>,
     /// The diagnoses that stand.
     pub stalls: Stalls,
+    /// The rates at which the hardware of machines is written.
+    pub hardware_reports: HardwareReports,
 }
 
 impl Gate {
@@ -107,6 +111,7 @@ impl Gate {
             traces: BootTraces::default(),
             segments: OnceLock::new(),
             stalls: Stalls::default(),
+            hardware_reports: HardwareReports::default(),
         }
     }
 

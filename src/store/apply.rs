@@ -12,8 +12,8 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
-    BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, Host, HostStatus, Image, Key, Kind, Mac, Name, Object, Phase,
-    Power, Stall, conditions, machine_uuid, power_request,
+    BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, HardwareDetails, Host, HostStatus, Image, Key, Kind, Mac, Name,
+    Object, Phase, Power, Stall, conditions, machine_uuid, power_request,
 };
 
 use super::boot_check::{check_boot, check_referring};
@@ -76,6 +76,7 @@ pub fn apply(
             Ok(applied)
         }
         Change::Observe { mac, observation } => observe(state, mac, observation, context),
+        Change::RecordHardware { mac, hardware } => record_hardware(state, mac, hardware, context),
         Change::RecordStall { mac, stall } => record_stall(state, mac, stall, context),
         Change::RequestPower { mac, operation, start } => {
             let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
@@ -440,6 +441,23 @@ fn record_stall(
     }
     let mut after = Host::clone(&before);
     after.status.stall = stall;
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
+}
+
+/// Records the hardware of a host, by which its image may not fit.
+fn record_hardware(
+    state: &mut Snapshot,
+    mac: Mac,
+    hardware: Box<HardwareDetails>,
+    context: ApplyContext<'_>,
+) -> Result<Applied, StoreError> {
+    let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
+    if before.status.hardware.as_ref() == Some(&hardware) {
+        return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
+    }
+    let mut after = Host::clone(&before);
+    after.status.hardware = Some(hardware);
+    check_boot(state, &mut after, context.policy.completion);
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
 }
 

@@ -7,7 +7,9 @@ use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle;
-use crate::fleet::{Architecture, EntryPoint, FirstSeenLimits, Host, Key, Mac, Object, PowerOperation, Stall};
+use crate::fleet::{
+    Architecture, EntryPoint, FirstSeenLimits, HardwareDetails, Host, Key, Mac, Object, PowerOperation, Stall,
+};
 
 /// A change of the state.
 #[derive(Debug, Clone)]
@@ -54,6 +56,13 @@ pub enum Change {
         mac: Mac,
         /// The facts in the request.
         observation: Observation,
+    },
+    /// Records the hardware that a machine reports.
+    RecordHardware {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// What is known of the hardware now.
+        hardware: Box<HardwareDetails>,
     },
     /// Records the diagnosis of a host's boot, or that it goes on.
     RecordStall {

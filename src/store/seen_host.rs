@@ -57,6 +57,7 @@ impl SeenHost {
             uuid,
             last_seen_time,
             last_boot_time: None,
+            hardware: None,
             install,
             stall: None,
             power: None,

@@ -1,7 +1,7 @@
 //! The query of a machine's request.
 
 use crate::boot::{BootProtocol, Firmware, SCRIPT_COMMANDS};
-use crate::fleet::Architecture;
+use crate::fleet::{Architecture, HardwareDetails};
 
 /// The query parameters that machines send; unknown ones are ignored.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Query {
     pub failed: Option<String>,
     /// `errno`: iPXE's `${errno}` after it.
     pub errno: Option<String>,
+    /// `memsize`: iPXE's `${memsize}`, in MiB.
+    pub memory: Option<String>,
+    /// `manufacturer`, `product`, `serial`, `asset`: iPXE's settings from SMBIOS.
+    pub vendor: [Option<String>; 4],
 }
 
 impl Query {
@@ -44,6 +48,11 @@ impl Query {
                 "choose" => &mut found.choose,
                 "failed" => &mut found.failed,
                 "errno" => &mut found.errno,
+                "memsize" => &mut found.memory,
+                "manufacturer" => &mut found.vendor[0],
+                "product" => &mut found.vendor[1],
+                "serial" => &mut found.vendor[2],
+                "asset" => &mut found.vendor[3],
                 _ => continue,
             };
             *field = Some(value.into_owned());
@@ -62,6 +71,11 @@ impl Query {
             None => errno.parse(),
         };
         number.ok().filter(|errno| *errno != 0).map(|errno| (*command, errno))
+    }
+
+    /// Returns the hardware that iPXE's settings describe.
+    pub fn hardware(&self) -> HardwareDetails {
+        HardwareDetails::reported(self.memory.as_deref(), self.vendor.each_ref().map(Option::as_deref))
     }
 
     /// Returns the firmware that `platform` and `buildarch` name, by the codes of DHCP option 93 (RFC 4578).

@@ -37,16 +37,21 @@ pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) 
     if let Some((command, errno)) = query.failure() {
         shared.gate.trace_script_failure(&facts, command, errno);
     }
+    if !is_head {
+        shared.gate.record_hardware(&facts, &query.hardware()).await;
+    }
     answer_script(shared, peer, &facts, choice.as_ref(), ScriptFormat::Ipxe, is_head).await
 }
 
-/// Answers `/ipxe/failed?mac=`: the script of a machine reports that a command failed, before iPXE ends.
-pub fn failed(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
+/// Answers `/ipxe/failed?mac=`: the script of a machine reports its hardware, or that a command failed before iPXE ends.
+pub async fn failed(shared: &Shared, peer: &Peer, query: &Query) -> Reply {
     let Some(mac) = query.mac.as_deref().and_then(|mac| mac.parse::<Mac>().ok()) else {
         return refuse(shared, peer, "mac: missing or invalid; expected ?mac=52:54:00:12:34:56");
     };
+    let facts = facts(peer, mac, None);
+    shared.gate.record_hardware(&facts, &query.hardware()).await;
     if let Some((command, errno)) = query.failure() {
-        shared.gate.trace_script_failure(&facts(peer, mac, None), command, errno);
+        shared.gate.trace_script_failure(&facts, command, errno);
     }
     shared.gate.counters.count_answered(Protocol::Http);
     text(StatusCode::OK, "")

@@ -20,7 +20,11 @@ pub fn details(route: &Route, endpoint: MachineEndpoint) -> Details {
     };
     let failure = |details: Details| {
         let details = details.parameter(described_query("failed", "Command of the script that failed."));
-        details.parameter(described_query("errno", "iPXE's ${errno} after it."))
+        let details = details.parameter(described_query("errno", "iPXE's ${errno} after it."));
+        let details = details.parameter(described_query("memsize", "iPXE's ${memsize}, in MiB."));
+        ["manufacturer", "product", "serial", "asset"].into_iter().fold(details, |details, name| {
+            details.parameter(described_query(name, "iPXE's setting of this name, from SMBIOS."))
+        })
     };
     match endpoint {
         MachineEndpoint::Script => {

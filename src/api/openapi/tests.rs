@@ -18,6 +18,7 @@ fn full(kind: Kind) -> Object {
                    "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
             json!({"phase": "LocalBoot", "phaseTransitionTime": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
                    "lastSeenTime": "2026-11-21T00:00:00Z", "lastBootTime": "2026-11-21T00:00:00Z", "uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8",
+                   "hardware": {"ramMebibytes": 1, "systemVendor": {"manufacturer": "a", "productName": "b", "serialNumber": "c", "assetTag": "d"}},
                    "power": "unknown", "powerTransitionTime": "2026-11-21T00:00:00Z", "powerError": {"reason": "r", "message": "m"},
                    "stall": {"stage": "dhcp", "reason": "held", "certainty": "certain", "message": "m", "remedy": "r", "since": "2026-11-21T00:00:00Z"},
                    "powerTransition": {"target": "on", "operation": "on", "requestTime": "2026-11-21T00:00:00Z", 
@@ -38,7 +39,7 @@ fn full(kind: Kind) -> Object {
                               "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}}}),
             json!({"phase": "Ready", "message": "m", "warnings": ["w"], "targetIQN": "t", "portalIP": "10.0.0.1", "portalPort": 1,
                    "sizeBytes": 1, "sha256": "s", "fileModificationTime": "2026-11-21T00:00:00Z", "volumeID": "v", "boots": {"bios": true, "uefi": true}, "uefiPrograms": ["BOOTX64.EFI"], "distribution": "d",
-                   "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}, "kernelLines": 2}),
+                   "family": "f", "kernel": {"kernel": "k", "initrds": ["i"], "arguments": "a"}, "kernelSize": {"kernelBytes": 1, "initrdBytes": 1}, "kernelLines": 2}),
         ),
         Kind::BootConfig => (
             metadata,

@@ -15,6 +15,10 @@ const RETRY_INTERVAL: u32 = 30;
 /// The commands whose failure our scripts report: `disk` is a boot of the local disk.
 pub const SCRIPT_COMMANDS: [&str; 7] = ["sanboot", "sanhook", "chain", "kernel", "initrd", "boot", "disk"];
 
+/// iPXE's settings that describe the machine. One that a build does not know expands to nothing.
+const HARDWARE: &str = "memsize=${memsize}&manufacturer=${manufacturer:uristring}&product=${product:uristring}\
+                        &serial=${serial:uristring}&asset=${asset:uristring}";
+
 /// Renders a verdict as an iPXE script.
 pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> String {
     let open = if autoexec { "ifopen net0 || exit 1\n" } else { "" };
@@ -36,7 +40,7 @@ pub fn render(verdict: &Verdict, context: &Context<'_>, autoexec: bool) -> Strin
 /// Renders the script that makes an iPXE request its own script with the settings of its machine.
 pub fn bootstrap_script(site: &Site) -> String {
     format!(
-        "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}}&uuid=${{uuid}} || exit 1\n",
+        "#!ipxe\nchain --replace {}/ipxe?mac=${{netX/mac:hexhyp}}&platform=${{platform}}&buildarch=${{buildarch}}&uuid=${{uuid}}&{HARDWARE} || exit 1\n",
         site.url()
     )
 }
@@ -66,7 +70,8 @@ fn boot(context: &Context<'_>, image: &Image) -> String {
     };
     // The retry asks for a new decision, so that an install that never begins fails like any other.
     format!(
-        "echo Booting {name} for {machine}\nset initiator-iqn {iqn}:{dashed}{token}\n{chap}{config}{attempt}:again\n\
+        "echo Booting {name} for {machine}\nimgfetch --timeout 3000 {url}/ipxe/failed?mac={dashed}&{HARDWARE} ||\nimgfree failed ||\n\
+         set initiator-iqn {iqn}:{dashed}{token}\n{chap}{config}{attempt}:again\n\
          set error ${{errno}}\necho Could not boot {name}: trying again in 10 s\nsleep 10\n\
          chain --replace {url}/ipxe?mac={dashed}&failed=${{step}}&errno=${{error}} || exit 1\n",
         machine = context.name(),

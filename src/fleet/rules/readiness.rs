@@ -2,7 +2,8 @@
 
 use crate::fleet::lifecycle::Completion;
 use crate::fleet::{
-    Architecture, AttachAs, BootConfig, BootMode, BootRisk, Delivery, Firmwares, Host, Image, Mac, Method, Name, Phase,
+    Architecture, AttachAs, BootConfig, BootMode, BootRisk, Delivery, Firmwares, Host, Image, KernelSize, Mac, Method,
+    Name, Phase,
 };
 
 /// What a boot of a host depends on.
@@ -46,6 +47,9 @@ pub fn boot_warnings(host: &Host, found: &BootReferences<'_>) -> Vec<BootWarning
     } else if !loads_kernel(image) {
         loader_warnings(host, image, &mut warn);
     }
+    if let Some(message) = memory_warning(host, image) {
+        warn(BootRisk::MemoryTooSmall, message);
+    }
     if let Some(message) = completion_warning(host, found) {
         warn(BootRisk::CompletionNotReported, message);
     }
@@ -62,6 +66,30 @@ pub fn boot_warnings(host: &Host, found: &BootReferences<'_>) -> Vec<BootWarning
 /// Returns whether iPXE loads the kernel of an image, with the arguments that the host needs.
 fn loads_kernel(image: &Image) -> bool {
     matches!(image.spec.method, Method::Kernel | Method::Sanhook) && image.status.kernel.is_some()
+}
+
+/// Returns the warning that a machine's memory cannot hold what iPXE loads. The rule is a lower bound: an initrd is in
+/// memory twice while the kernel unpacks it, and is not smaller then. An ISO that the installer fetches whole by an argument
+/// of the image (`url=`, `fetch=`) is in memory as well.
+fn memory_warning(host: &Host, image: &Image) -> Option<String> {
+    let memory = host.status.hardware.as_ref()?.ram_mebibytes?;
+    let KernelSize { kernel_bytes, initrd_bytes } =
+        image.status.kernel_size.filter(|_| image.spec.method == Method::Kernel)?;
+    let is_whole = |argument: &String| {
+        let value = ["url=", "iso-url=", "fetch=", "root=live:"].iter().find_map(|key| argument.strip_prefix(key));
+        value.is_some_and(|value| value.ends_with(".iso") || value.ends_with(&format!("/iso/{}", image.metadata.name)))
+    };
+    let fetched = image.spec.kernel_arguments.iter().chain(&host.spec.kernel_arguments).any(is_whole);
+    let fetched_bytes = image.status.size_bytes.filter(|_| fetched).unwrap_or_default();
+    let needed = kernel_bytes.saturating_add(initrd_bytes.saturating_mul(2)).saturating_add(fetched_bytes) >> 20;
+    (needed > memory).then(|| {
+        let whole = if fetched_bytes > 0 { ", and the ISO that it fetches" } else { "" };
+        format!(
+            "spec.image: the kernel of {} with its initrds, unpacked{whole}, needs more than {needed} MiB, and the machine has \
+             {memory} MiB: use method sanboot, a smaller image, or more memory",
+            image.metadata.name
+        )
+    })
 }
 
 /// Warns about an image that boots by its own loader and its own menus, or should not.
