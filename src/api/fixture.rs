@@ -24,6 +24,7 @@ use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolQueries};
 use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
 use crate::http::peer::{Peer, PeerTrust, Serves};
+use crate::images::boot_programs::BootPrograms;
 use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
 
@@ -66,7 +67,8 @@ impl ApiFixture {
             std::fs::create_dir(path.join(name)).unwrap();
             Arc::new(ServedDirectory::new(path.join(name)))
         };
-        let (firmware, files) = (folder("firmware"), folder("files"));
+        let (firmware, files) = (folder("firmware").path().to_owned(), folder("files"));
+        let firmware = BootPrograms::new([], &[firmware]);
         let tokens = Tokens::open(path).unwrap();
         let token = |name: &str| std::fs::read_to_string(path.join(name)).unwrap().trim().to_owned();
         let (admin, viewer) = (token("admin.token"), token("viewer.token"));

@@ -15,6 +15,7 @@ use crate::api::ui::places::StreamPlaces;
 use crate::gate::Gate;
 use crate::gate::load_faults::LoadFaults;
 use crate::gate::rehearsal::ProtocolQueries;
+use crate::images::boot_programs::BootPrograms;
 use crate::images::served_directory::ServedDirectory;
 use crate::store::volumes::Volumes;
 
@@ -51,7 +52,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Folders {
     /// Boot programs: `/boot/MAC/NAME`.
-    pub firmware: Arc<ServedDirectory>,
+    pub firmware: BootPrograms,
     /// The configured directory: `/files/PATH`.
     pub files: Arc<ServedDirectory>,
     /// Volumes of generated configs.

@@ -1,19 +1,19 @@
 //! All sockets. They are bound before privileges are dropped; if one of them fails, the start fails.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use ipnet::Ipv4Net;
-use nix::sys::stat::{Mode, umask};
 
-use crate::config::{Config, DhcpInterface, DhcpMode};
+use crate::config::{Config, DhcpInterface, DhcpMode, NOT_OWN_ADDRESS};
 use crate::dhcpv6::serve::FirmwareListener;
 use crate::http::{listener, tls};
 use crate::syslog::serve::{self as syslog, SyslogSockets};
 use crate::tftp::serve::boot_files::TftpEndpoint;
 use crate::tftp::serve::{Listener, PortUse};
 use crate::{dhcp, ndp};
+
+use super::local_sockets;
 
 /// Maximum number of TCP connections in the queue of those that are not accepted yet. It is sized for a data centre
 /// after a power cut.
@@ -27,6 +27,8 @@ const CONGESTION_CONTROL: &str = "cubic";
 pub struct Listeners {
     /// Address of the first interface, at which machines reach HTTP and iSCSI.
     pub address: Ipv4Addr,
+    /// Addresses of interfaces, with the address that machines are told instead.
+    pub advertised: Vec<(IpAddr, IpAddr)>,
     /// Subnets of the interfaces.
     pub subnets: Vec<Ipv4Net>,
     /// DHCP sockets, one for each interface with DHCP.
@@ -39,8 +41,8 @@ pub struct Listeners {
     pub tftp: Vec<TftpEndpoint>,
     /// HTTP listeners, one for each interface.
     pub http: Vec<std::net::TcpListener>,
-    /// Local listener of the API, `api.sock` in the state directory.
-    pub api: std::os::unix::net::UnixListener,
+    /// Local listeners of the API: `api.sock` in the state directory, and that of the group.
+    pub api: Vec<std::os::unix::net::UnixListener>,
     /// Separate listener of the object API (`api.listen`).
     pub objects: Option<listener::HttpSocket>,
     /// iSCSI listeners, one for each interface.
@@ -57,6 +59,7 @@ impl Listeners {
     pub fn bind(config: &Config, settings: &dhcp::serve::DhcpSettings) -> anyhow::Result<Self> {
         let mut listeners = Self {
             address: Ipv4Addr::UNSPECIFIED,
+            advertised: Vec::new(),
             subnets: Vec::new(),
             dhcp: Vec::new(),
             solicitations: Vec::new(),
@@ -66,7 +69,7 @@ impl Listeners {
             iscsi: Vec::new(),
             syslog: SyslogSockets::default(),
             objects: None,
-            api: bind_unix(&config.state_dir.join("api.sock"))?,
+            api: local_sockets::bind(&config.state_dir)?,
         };
         for interface in &config.interfaces {
             listeners.bind_on(interface, config, settings)?;
@@ -89,6 +92,10 @@ impl Listeners {
         let address = choose_address(name, &addresses, interface.address)?;
         if self.address.is_unspecified() {
             self.address = address;
+        }
+        if let Some(told) = interface.advertise {
+            tracing::info!(interface = name, %address, advertised = %told, "machines are told the advertised address");
+            self.advertised.extend(addresses.iter().map(|own| (IpAddr::from(*own), IpAddr::from(told))));
         }
         let mode = match interface.mode {
             DhcpMode::Server => Some(dhcp::serve::InterfaceMode::Server),
@@ -167,7 +174,7 @@ pub fn subnets(interface: &str) -> anyhow::Result<Vec<Ipv4Net>> {
 pub fn choose_address(interface: &str, addresses: &[Ipv4Addr], configured: Option<IpAddr>) -> anyhow::Result<Ipv4Addr> {
     match configured {
         Some(IpAddr::V4(wanted)) if addresses.contains(&wanted) => Ok(wanted),
-        Some(wanted) => bail!("address: interface {interface} does not have the address {wanted}"),
+        Some(wanted) => bail!("address: interface {interface} does not have the address {wanted}: {NOT_OWN_ADDRESS}"),
         None => addresses.first().copied().ok_or_else(|| {
             anyhow!("interface: {interface} has no IPv4 address: assign one, or configure another interface")
         }),
@@ -229,27 +236,6 @@ fn bind_object_api(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<
     let tls = tls::ServerTls::new(&certificate)?;
     tracing::info!(address = %listen, fingerprint = tls.fingerprint(), "API certificate");
     Ok(Some(listener::HttpSocket::Tls(listener, tls)))
-}
-
-/// Binds the local listener of the API, readable only by the owner.
-fn bind_unix(path: &Path) -> anyhow::Result<std::os::unix::net::UnixListener> {
-    // This process holds the lock of the directory: an existing socket is left over.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| path.display().to_string());
-        }
-        _ => {}
-    }
-    let bind = || -> std::io::Result<_> {
-        // The mode is that of the socket from its first moment, and no path is followed to set it.
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = std::os::unix::net::UnixListener::bind(path);
-        umask(before);
-        let listener = listener?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    bind().with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod capabilities;
 mod doctor;
 mod listeners;
+mod local_sockets;
 mod log;
 mod memory;
 mod privileges;
@@ -11,6 +12,7 @@ mod queries;
 mod reload;
 mod settings;
 mod state_dir;
+mod watchdog;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -90,6 +92,9 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
     // 2. The directories.
     let user = privileges::choose(config.user.as_deref())?;
     let isos = config.state_dir.join("isos");
+    if user.is_none() {
+        state_dir::check_access(&config.state_dir)?;
+    }
     state_dir::create_directory(&config.state_dir, "state_dir")?;
     let lock = state_dir::lock(&config.state_dir)?;
     let taken = state_dir::take(&config.state_dir)?;
@@ -99,14 +104,16 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
     // 3. Everything that needs root: sockets, boot programs, the encryption key.
     let listeners = capabilities::while_binding(|| Listeners::bind(&config, &dhcp_settings(&config)))?;
     let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
-    let programs = boot_files::read_programs(&config.firmware_dir, wanted)?;
+    let programs = boot_files::read_programs(&settings::boot_file_settings(&config), wanted)?;
     let seal = read_seal(&config)?;
     let webhooks = webhooks::read(&config).map_err(|error| StartRefused(format!("{error:#}")))?;
+    log_resources(&config);
     // 4. Privileges.
     drop(taken);
     if let Some(user) = &user {
         let what = format!("state_dir: change of the owners in {}", config.state_dir.display());
         state_dir::bounded(what, || user.own(&config.state_dir))?;
+        local_sockets::give_to(user.ids())?;
         user.switch_to()?;
         user.check_access(&config.state_dir)?;
     }
@@ -133,6 +140,23 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
     writer.join().map_err(|_| anyhow!("the store's writer thread panicked"))?;
     drop(lock);
     result
+}
+
+/// Logs which boot programs come from packages, and warns about receive buffers that the kernel bounds: without
+/// CAP_NET_ADMIN the sysctl is the limit.
+fn log_resources(config: &Config) {
+    for (program, path) in settings::packaged_programs(config) {
+        tracing::info!(program, path = %path.display(), "boot program of a package in use");
+    }
+    if let Ok((wanted_bytes, granted_bytes)) = dhcp::serve::receive_buffer()
+        && granted_bytes < wanted_bytes
+    {
+        tracing::warn!(
+            wanted_bytes,
+            granted_bytes,
+            "receive buffers limited by net.core.rmem_max: raise it where thousands of machines boot at once"
+        );
+    }
 }
 
 /// Returns the number of worker threads: that of the CPUs, at most 4.
@@ -223,6 +247,7 @@ impl Appliance {
         let folders = settings::folders(&config);
         let shown = Arc::new(ArcSwap::from_pointee(settings::in_force(&config)));
         let reload: ReloadConfig = reload::reloader(flags, config.keys.clone(), (gate.clone(), shown.clone()));
+        let fed = watchdog::feed(gate.clone(), dhcp.queries.clone(), stopped.clone());
         let queries = queries::connect(dhcp.queries, files, policy, &gate);
         let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, shown, manifests.faults());
         let limits = settings::http_limits(&config);
@@ -231,6 +256,8 @@ impl Appliance {
         services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped);
+        // It ends at once without a watchdog.
+        tokio::spawn(fed);
         tracing::info!(interface = config.interfaces[0].name, %address, "ready");
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         // 3. Serve.
@@ -280,11 +307,11 @@ impl Signals {
 fn http_listeners(
     machines: Vec<std::net::TcpListener>,
     objects: Option<HttpSocket>,
-    local: std::os::unix::net::UnixListener,
+    local: Vec<std::os::unix::net::UnixListener>,
 ) -> Vec<HttpListener> {
     let serves = if objects.is_some() { Serves::Machines } else { Serves::Everything };
     let machines = machines.into_iter().map(|listener| HttpListener { socket: HttpSocket::Tcp(listener), serves });
-    let objects = objects.into_iter().chain([HttpSocket::Unix(local)]);
+    let objects = objects.into_iter().chain(local.into_iter().map(HttpSocket::Unix));
     machines.chain(objects.map(|socket| HttpListener { socket, serves: Serves::Everything })).collect()
 }
 

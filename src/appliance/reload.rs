@@ -87,8 +87,9 @@ mod tests {
         let flags = Flags { config: Some(path.clone()), interface: Some("lo".to_owned()), ..Flags::default() };
         let first = "unknown_hosts = \"hold\"\nhttp_port = 80\n";
         let started = config::parse("unknown_hosts = \"hold\"", &path, &flags).unwrap();
+        let started_keys = config::parse(first, &path, &flags).unwrap().keys;
         let shown = Arc::new(ArcSwap::from_pointee(settings::in_force(&started)));
-        let reload = reloader(flags, FileKeys::of(first), (fixture.gate.clone(), shown.clone()));
+        let reload = reloader(flags, started_keys, (fixture.gate.clone(), shown.clone()));
         let value = |key: &str| shown.load().iter().find(|one| one.key == key).map(|one| one.value.clone()).unwrap();
         let load = |text: &str| {
             std::fs::write(&path, text).unwrap();

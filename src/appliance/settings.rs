@@ -1,5 +1,6 @@
 //! Conversion of the configuration into the settings of each part.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::auth;
@@ -9,6 +10,7 @@ use crate::boot::Site;
 use crate::config::{self, Api, BootFileIn, Config, Dhcp, DhcpSocket, IscsiAccess, OnOtherServer};
 use crate::dhcp;
 use crate::http::connection_limits::HttpLimits;
+use crate::images::boot_programs::BootPrograms;
 use crate::images::served_directory::ServedDirectory;
 use crate::iscsi::serve::admission;
 use crate::store::volumes::Volumes;
@@ -19,6 +21,9 @@ use super::listeners::Listeners;
 /// Returns the settings of the boot decisions.
 pub fn site(config: &Config, listeners: &Listeners) -> Site {
     let served = config.dhcp.subnets.iter().map(|subnet| subnet.net.trunc());
+    let own = listeners.address.into();
+    let told = listeners.advertised.iter().find(|(known, _)| *known == own).map_or(own, |(_, told)| *told);
+    let tftp = listeners.tftp.iter().map(|endpoint| endpoint.service_address.into());
     Site {
         unknown_hosts: config.unknown_hosts.clone(),
         install: config.install.clone(),
@@ -26,12 +31,13 @@ pub fn site(config: &Config, listeners: &Listeners) -> Site {
         programs: config.programs.clone(),
         overrides: config.overrides.clone(),
         namespace: config.namespace.clone(),
-        address: listeners.address.into(),
+        address: told,
         nets: listeners.subnets.iter().copied().chain(served).collect(),
-        ours: listeners.tftp.iter().map(|endpoint| endpoint.service_address.into()).collect(),
-        http: (listeners.address, config.http_port).into(),
-        iscsi: (listeners.address, config.iscsi.port).into(),
-        syslog: config.syslog.map(|syslog| (listeners.address, syslog.port).into()),
+        ours: tftp.chain(listeners.advertised.iter().map(|(_, told)| *told)).collect(),
+        advertised: listeners.advertised.clone(),
+        http: (told, config.http_port).into(),
+        iscsi: (told, config.iscsi.port).into(),
+        syslog: config.syslog.map(|syslog| (told, syslog.port).into()),
         iqn: config.iscsi.iqn.clone(),
         config_access: config.config_access.clone(),
         chap: config.iscsi.chap.clone(),
@@ -41,7 +47,7 @@ pub fn site(config: &Config, listeners: &Listeners) -> Site {
 /// Returns the directories that the API serves and writes.
 pub fn folders(config: &Config) -> Folders {
     Folders {
-        firmware: Arc::new(ServedDirectory::new(config.firmware_dir.clone())),
+        firmware: BootPrograms::new(packaged_programs(config), &config.firmware_dirs),
         files: Arc::new(ServedDirectory::new(config.files_dir.clone())),
         volumes: Arc::new(Volumes::new(config.volumes.clone())),
     }
@@ -73,8 +79,16 @@ pub fn boot_file_settings(config: &Config) -> boot_files::BootFileSettings {
         max_block_size: config.tftp.max_block_size,
         drain: config.shutdown_timeout,
         transfers_per_source: config.limits.tftp_transfers_per_source,
-        folders: vec![config.firmware_dir.clone(), config.files_dir.clone()],
+        folders: config.firmware_dirs.iter().chain([&config.files_dir]).cloned().collect(),
+        packaged: packaged_programs(config),
     }
+}
+
+/// Returns the shims and GRUBs of packages that are installed in pairs, by the name that machines ask for.
+pub fn packaged_programs(config: &Config) -> Vec<(String, PathBuf)> {
+    let pairs = config.signed_programs.pairs().into_iter();
+    let installed = pairs.filter(|pair| pair.iter().all(|program| program.path.is_file()));
+    installed.flatten().map(|program| (program.name.to_owned(), program.path)).collect()
 }
 
 /// Returns which images initiators may attach by the configuration.

@@ -26,6 +26,36 @@ pub fn create_directory(path: &Path, key: &str) -> anyhow::Result<()> {
     created.with_context(|| format!("{key}: cannot create {}", path.display()))
 }
 
+/// Checks that this process, which is not root, may work in the state directory.
+///
+/// # Errors
+/// The first directory on the way that its user may not enter, or that the user may not write in the directory.
+pub fn check_access(state_dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let uid = nix::unistd::Uid::effective();
+    if uid.is_root() {
+        return Ok(());
+    }
+    let name = |uid| nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    let user = name(uid);
+    if let Some(itself) = super::privileges::find(Some(&user)).ok().flatten() {
+        itself.check_access(state_dir)?;
+    }
+    let existing = state_dir.ancestors().find(|way| way.exists()).unwrap_or(state_dir);
+    match rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+        Err(Errno::ACCESS | Errno::ROFS) => {
+            let owner = std::fs::metadata(existing).map_or_else(|_| "?".to_owned(), |about| name(about.uid().into()));
+            Err(anyhow!(
+                "state_dir: {}: the user {user} may not write in {}, which belongs to {owner}: change its owner \
+                 (chown -R {user}:), or configure another state_dir or user",
+                state_dir.display(),
+                existing.display()
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Files of the state directory that the server itself opens, some of them as root.
 pub const OWN_FILES: [&str; 8] =
     ["lock", "api.sock", "tls.crt", "tls.key", "admin.token", "viewer.token", "token.key", "manifest.key"];

@@ -28,6 +28,8 @@ pub struct Site {
     pub address: IpAddr,
     /// All our addresses, one for the machines of each network.
     pub ours: Vec<IpAddr>,
+    /// Addresses of our interfaces, with the address that machines are told instead.
+    pub advertised: Vec<(IpAddr, IpAddr)>,
     /// Networks of our interfaces, and subnets in which we assign addresses.
     pub nets: Vec<Ipv4Net>,
     /// Address and port of HTTP.
@@ -107,8 +109,10 @@ impl Site {
         }
     }
 
-    /// Returns the site as machines see it that reach us at another address.
+    /// Returns the site as machines see it that reached us at another address, or at the one that stands for it.
     pub fn reached_at(&self, address: IpAddr) -> Self {
+        let advertised = self.advertised.iter().find(|(own, _)| *own == address);
+        let address = advertised.map_or(address, |(_, advertised)| *advertised);
         let at = |socket: SocketAddr| SocketAddr::new(address, socket.port());
         let syslog = self.syslog.map(at);
         Self { address, http: at(self.http), iscsi: at(self.iscsi), syslog, ..self.clone() }
@@ -199,6 +203,7 @@ pub mod tests {
             namespace: "default".parse().unwrap(),
             address,
             ours: vec![address],
+            advertised: Vec::new(),
             nets: vec!["10.77.0.0/24".parse().unwrap()],
             http: SocketAddr::new(address, 80),
             iscsi: SocketAddr::new(address, 3260),
@@ -222,6 +227,19 @@ pub mod tests {
         let expected = ["a=10.78.0.2", "http://10.78.0.2/iso/live/rootfs.img", "http://10.78.0.2/x?52-54-00-00-00-01"];
         assert_eq!(arguments[..3], expected);
         assert_eq!(arguments[3..], ["{other}", "quiet"]);
+    }
+
+    #[test]
+    fn machines_are_told_the_address_that_is_advertised() {
+        let (own, outer) = (IpAddr::from([172, 17, 0, 2]), IpAddr::from([192, 168, 1, 5]));
+        let site = Site { advertised: vec![(own, outer)], syslog: Some((own, 514).into()), ..site("hold") };
+        for reached in [own, outer] {
+            let seen = site.reached_at(reached);
+            let ports = (seen.http, seen.iscsi, seen.syslog);
+            assert_eq!(ports, ((outer, 80).into(), (outer, 3260).into(), Some((outer, 514).into())));
+            assert_eq!((seen.address, seen.url()), (outer, "http://192.168.1.5".to_owned()));
+        }
+        assert_eq!(site.reached_at([10, 0, 0, 9].into()).url(), "http://10.0.0.9");
     }
 
     #[test]

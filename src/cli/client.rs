@@ -47,8 +47,8 @@ pub enum ClientError {
     },
     /// The local socket of the server belongs to other users.
     #[error(
-        "cannot connect to {server}: permission denied: the socket belongs to root and to the server's user. Use sudo, \
-         or select a server with a token: --server https://ADDRESS:PORT --token-file FILE"
+        "cannot connect to {server}: permission denied: the socket belongs to root and to the server's group. Use sudo, \
+         become a member (adduser USER bootlatch, then log in again), or select a server with a token: --server https://ADDRESS:PORT --token-file FILE"
     )]
     NotPermitted {
         /// URL of the server.

@@ -15,13 +15,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Server without an option, a variable and a context.
 const LOCAL_SERVER: &str = "unix:/var/lib/bootlatch/api.sock";
+/// Socket of the local server for the members of its group.
+const GROUP_SOCKET: &str = "/run/bootlatch/api.sock";
 
 /// Options that select a server.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection options")]
 pub struct ConnectionArgs {
     /// Server: unix:/PATH/api.sock, https://ADDRESS:PORT or http://ADDRESS:PORT. Default: that of the context, else
-    /// unix:/var/lib/bootlatch/api.sock
+    /// unix:/run/bootlatch/api.sock, or unix:/var/lib/bootlatch/api.sock if there is none
     #[arg(long, global = true, env = "BOOTLATCH_SERVER", hide_env_values = true, value_name = "URL")]
     pub server: Option<String>,
     /// Context of `bootlatch context`, in place of the current one
@@ -99,6 +101,14 @@ impl SelectedServer {
     }
 }
 
+/// Returns the local server: the socket of the group, or without one that of root and the server's user.
+fn local_server() -> String {
+    match Path::new(GROUP_SOCKET).exists() {
+        true => format!("unix:{GROUP_SOCKET}"),
+        false => LOCAL_SERVER.to_owned(),
+    }
+}
+
 impl ConnectionArgs {
     /// Notes which options the command line gives.
     pub fn note_typed(&mut self, matches: &clap::ArgMatches) {
@@ -136,7 +146,7 @@ impl ConnectionArgs {
         let context = context.filter(|context| server.is_none_or(|server| *server == context.server));
         let context = context.cloned().unwrap_or_default();
         let of_context = Some(context.server.clone()).filter(|server| !server.is_empty());
-        let url = server.cloned().or(of_context).unwrap_or_else(|| LOCAL_SERVER.to_owned());
+        let url = server.cloned().or(of_context).unwrap_or_else(local_server);
         let given = if context_typed { self.over_variables(&context) } else { self.clone() };
         let token_file = given.token_file.or_else(|| context.token_file.clone());
         Ok(SelectedServer { url, token_file, tls: given.tls.options(&context)?, tls_option: given.tls.given_option() })

@@ -56,6 +56,7 @@ impl DoctorArgs {
             firmware_dir: self.firmware_dir.clone(),
             manifests: self.manifests.clone(),
             http_port: self.http_port,
+            check: true,
             ..Flags::default()
         }
     }

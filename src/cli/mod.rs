@@ -192,8 +192,26 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
 
 /// Checks the configuration of `serve`, as for a change that is to be deployed.
 fn check_config(flags: &Flags) -> anyhow::Result<()> {
-    crate::config::load(flags)?;
-    show::print("the configuration is valid\n")
+    let config = crate::config::load(flags)?;
+    notes_on_addresses(&config).iter().for_each(|note| eprintln!("bootlatch: {note}"));
+    let files: Vec<_> = config.files.iter().map(|path| path.display().to_string()).collect();
+    show::print(&format!("the configuration is valid: {}\n", files.join(", ")))
+}
+
+/// Returns what a configured `address` means on this machine that its interface does not have. It is no fault of the file:
+/// the file may be for another machine, and an address may come later.
+fn notes_on_addresses(config: &crate::config::Config) -> Vec<String> {
+    let Ok(found) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let own: Vec<_> = found
+        .filter_map(|one| Some((one.interface_name, std::net::IpAddr::from(one.address?.as_sockaddr_in()?.ip()))))
+        .collect();
+    let note = |interface: &crate::config::DhcpInterface| {
+        let (name, address) = (&interface.name, interface.address?);
+        let has_it = own.iter().any(|(known, own)| known == name && *own == address);
+        let what = crate::config::NOT_OWN_ADDRESS;
+        (!has_it).then(|| format!("note: interface {name} does not have the address {address} now: {what}"))
+    };
+    config.interfaces.iter().filter_map(note).collect()
 }
 
 /// Returns the command line. The options that select a server are hidden for commands without one.

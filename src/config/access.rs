@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use crate::boot::{ConfigAccess, ConfigProof};
 
-use super::{ConfigError, Validator};
+use super::{ConfigError, Validator, credentials};
 
 /// The listeners and clients of the object API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,14 +110,17 @@ impl Validator<'_> {
 
     fn tls(&self, raw: &RawApi) -> Result<TlsFiles, ConfigError> {
         let certificate = match (&raw.certificate, &raw.key) {
-            (Some(certificate), Some(key)) => Some((certificate.get_ref().clone(), key.clone())),
+            (Some(certificate), Some(key)) => {
+                Some((credentials::path(certificate.get_ref().clone()), credentials::path(key.clone())))
+            }
             (None, None) => None,
             (certificate, _) => {
                 let span = certificate.as_ref().map(Spanned::span);
                 return Err(self.error("api.certificate", span, "set both `certificate` and `key`, or neither"));
             }
         };
-        let path = |path: &Option<Spanned<PathBuf>>| path.as_ref().map(|path| path.get_ref().clone());
+        let path =
+            |path: &Option<Spanned<PathBuf>>| path.as_ref().map(|path| credentials::path(path.get_ref().clone()));
         Ok(TlsFiles { certificate, client_ca: path(&raw.client_ca), viewer_ca: path(&raw.viewer_ca) })
     }
 

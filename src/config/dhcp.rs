@@ -24,6 +24,8 @@ pub struct DhcpInterface {
     pub name: String,
     /// Address at which its machines reach this server. Default: the first of the interface.
     pub address: Option<IpAddr>,
+    /// Address that its machines are told instead, as that of a NAT in front of this machine.
+    pub advertise: Option<Ipv4Addr>,
     /// The DHCP role of this server there.
     pub mode: DhcpMode,
 }
@@ -104,6 +106,7 @@ pub enum OnOtherServer {
 pub(super) struct RawInterface {
     pub name: Spanned<String>,
     pub address: Option<Spanned<String>>,
+    pub advertise: Option<Spanned<String>>,
     pub mode: Option<DhcpMode>,
 }
 
@@ -185,8 +188,10 @@ impl Validator<'_> {
         let address = self.choose("address", flags.address.as_deref(), raw.address.as_ref())?;
         let span = raw.address.as_ref().map(Spanned::span);
         let mut found = Vec::new();
+        let advertise = raw.advertise.as_ref().map(|text| self.advertised("advertise", text)).transpose()?;
         if let Some(name) = one {
-            found.push(DhcpInterface { name, address: self.ipv4("address", span, address)?, mode: usual });
+            let address = self.ipv4("address", span, address)?;
+            found.push(DhcpInterface { name, address, advertise, mode: usual });
         } else if address.is_some() {
             return Err(self.error("address", span, "an address needs its interface: set `interface` too"));
         }
@@ -204,7 +209,10 @@ impl Validator<'_> {
                     &format!("{name} is listed twice"),
                 ));
             }
-            found.push(DhcpInterface { name, address, mode: listed.mode.unwrap_or(usual) });
+            let own =
+                listed.advertise.as_ref().map(|text| self.advertised("interfaces.advertise", text)).transpose()?;
+            let (advertise, mode) = (own.or(advertise), listed.mode.unwrap_or(usual));
+            found.push(DhcpInterface { name, address, advertise, mode });
         }
         if found.is_empty() {
             return Err(self.error("interface", None, "no interface to answer on: set it here or with --interface"));
@@ -221,6 +229,16 @@ impl Validator<'_> {
             served.name
         );
         Err(self.error("dhcp.subnets", None, &message))
+    }
+
+    /// Parses an address that machines are told.
+    fn advertised(&self, key: &str, text: &Spanned<String>) -> Result<Ipv4Addr, ConfigError> {
+        let address: Ipv4Addr = self.read(key, text)?;
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast() {
+            let message = format!("{address} is not an address that machines reach");
+            return Err(self.error(key, Some(text.span()), &message));
+        }
+        Ok(address)
     }
 
     fn ipv4(

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
-use toml::{Spanned, Table, Value};
+use toml::{Deserializer, Spanned, Table, Value};
 
 /// The keys of a file with their values: `http_port`, `dhcp.mode`, `rules`.
 #[derive(Clone, Default)]
@@ -17,10 +18,10 @@ impl std::fmt::Debug for FileKeys {
 }
 
 impl FileKeys {
-    /// Reads the keys of a text; none of one that is not TOML.
-    pub fn of(text: &str) -> Self {
+    /// Returns the keys of a table that was parsed.
+    pub(super) fn of(table: &Spanned<DeTable<'_>>) -> Self {
         let mut keys = BTreeMap::new();
-        for (name, value) in text.parse::<Table>().unwrap_or_default() {
+        for (name, value) in Table::deserialize(Deserializer::from(table.clone())).unwrap_or_default() {
             match value {
                 Value::Table(table) => {
                     keys.extend(table.into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
@@ -43,12 +44,8 @@ impl FileKeys {
     }
 }
 
-/// Returns the key with its tables that an offset in the text belongs to, by its name or its value.
-pub fn key_at(text: &str, offset: usize) -> Option<String> {
-    find_key(DeTable::parse(text).ok()?.get_ref(), offset)
-}
-
-fn find_key(table: &DeTable<'_>, offset: usize) -> Option<String> {
+/// Returns the key with its tables that an offset belongs to, by its name or its value.
+pub(super) fn key_at(table: &DeTable<'_>, offset: usize) -> Option<String> {
     table.iter().find_map(|(key, value)| {
         let inner = find_below(value, offset);
         let is_here = key.span().contains(&offset) || value.span().contains(&offset);
@@ -61,7 +58,7 @@ fn find_key(table: &DeTable<'_>, offset: usize) -> Option<String> {
 
 fn find_below(value: &Spanned<DeValue<'_>>, offset: usize) -> Option<String> {
     match value.get_ref() {
-        DeValue::Table(table) => find_key(table, offset),
+        DeValue::Table(table) => key_at(table, offset),
         DeValue::Array(elements) => elements.iter().find_map(|element| find_below(element, offset)),
         _ => None,
     }
@@ -74,6 +71,7 @@ mod tests {
     #[test]
     fn a_fault_is_found_by_its_offset() {
         let text = "user = 1\n[dhcp]\nmode = \"prox\"\n[[dhcp.subnets]]\nsubnet = 5\n[[rules]]\naction = 1\nports = [7, { a = 8 }]\n";
+        let table = DeTable::parse(text).unwrap();
         let rows = [
             ("user", "user"),
             ("1\n[dhcp", "user"),
@@ -84,15 +82,15 @@ mod tests {
             ("8 }", "rules.ports.a"),
         ];
         for (part, expected) in rows {
-            assert_eq!(key_at(text, text.find(part).unwrap()).as_deref(), Some(expected), "{part}");
+            assert_eq!(key_at(table.get_ref(), text.find(part).unwrap()).as_deref(), Some(expected), "{part}");
         }
-        assert_eq!(key_at("a = 1 b", 0), None, "no TOML");
     }
 
     #[test]
     fn changed_keys_are_named_with_their_table() {
-        let before = FileKeys::of("http_port = 80\nuser = \"a\"\n[dhcp]\nmode = \"proxy\"\nport = 67\n");
-        let after = FileKeys::of(
+        let keys = |text: &str| FileKeys::of(&DeTable::parse(text).unwrap());
+        let before = keys("http_port = 80\nuser = \"a\"\n[dhcp]\nmode = \"proxy\"\nport = 67\n");
+        let after = keys(
             "# a comment\nuser = \"a\"\n[dhcp]\nport = 67\nmode = \"server\"\n[[rules]]\nmac = \"52:54:00\"\naction = \"menu\"\n",
         );
         assert_eq!(before.changed(&after), ["dhcp.mode", "http_port", "rules"]);

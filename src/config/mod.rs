@@ -1,13 +1,16 @@
-//! The configuration: one TOML file, read and validated at start. No other module reads it.
+//! The configuration: TOML files, read and validated at start. No other module reads them.
 
 mod access;
+mod credentials;
 mod dhcp;
 mod file_keys;
+mod firmware;
 mod iscsi;
 mod limits;
 mod log_format;
 mod renamed_keys;
 pub mod settings;
+mod sources;
 mod syslog;
 mod tftp;
 mod validator;
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use toml::Spanned;
+use toml::{Deserializer, Spanned};
 
 use crate::boot::{ConfigAccess, ProgramOverride, Programs};
 use crate::fleet::enrolment::{EnrolmentRules, UnknownHostAction};
@@ -30,9 +33,11 @@ pub use access::{Api, TlsFiles};
 pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, DhcpSocket, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
 pub use file_keys::FileKeys;
+pub use firmware::{PackagedProgram, SignedPrograms};
 pub use iscsi::{Iscsi, IscsiAccess};
 pub use limits::Limits;
 pub use log_format::LogFormat;
+use sources::Sources;
 pub use syslog::Syslog;
 pub use tftp::Tftp;
 use validator::Validator;
@@ -41,6 +46,10 @@ pub use webhooks::Webhook;
 /// Path of the configuration file when the command line names none. It may be missing there.
 pub const DEFAULT_PATH: &str = "/etc/bootlatch/bootlatch.toml";
 
+/// What an `address` means that the interface does not have.
+pub const NOT_OWN_ADDRESS: &str = "the sockets are bound to an address of the interface; if machines reach this server at \
+                                   another one, as behind the NAT of a container's bridge, set `advertise` to that one";
+
 /// The configuration that the appliance runs with. Every value is validated.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -48,8 +57,10 @@ pub struct Config {
     pub interfaces: Vec<DhcpInterface>,
     /// Directory of the database, the images, the tokens and the unix socket.
     pub state_dir: PathBuf,
-    /// Directory of the boot programs.
-    pub firmware_dir: PathBuf,
+    /// Directories of the boot programs, in the order of the search; at least one.
+    pub firmware_dirs: Vec<PathBuf>,
+    /// Where shim and GRUB come from.
+    pub signed_programs: SignedPrograms,
     /// Directory of the operator's own files, served over TFTP and HTTP.
     pub files_dir: PathBuf,
     /// Directory of manifests, if there is one.
@@ -98,7 +109,9 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The bounds on what one source may take.
     pub limits: Limits,
-    /// The keys of the file, as they are written there.
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    /// The keys of the files, as they are written there.
     pub keys: FileKeys,
     /// Where the keys that were set come from.
     pub origins: settings::Origins,
@@ -180,9 +193,11 @@ pub struct Flags {
 struct Raw {
     interface: Option<Spanned<String>>,
     address: Option<Spanned<String>>,
+    advertise: Option<Spanned<String>>,
     interfaces: Vec<RawInterface>,
     state_dir: Option<PathBuf>,
-    firmware_dir: Option<PathBuf>,
+    firmware_dir: Option<Spanned<firmware::RawDirectories>>,
+    signed_programs: SignedPrograms,
     files_dir: Option<PathBuf>,
     manifests: Option<PathBuf>,
     user: Option<String>,
@@ -251,39 +266,35 @@ pub struct StartRefused(pub String);
 #[error("the server ended")]
 pub struct Logged;
 
-/// Reads and validates the file that the flags name, with the flags applied.
+/// Reads and validates the file that the flags name and those of `conf.d` next to it, with the flags applied.
 ///
 /// # Errors
 /// An error of the configuration, with the file, the line and the key.
 pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
-    let default = Path::new(DEFAULT_PATH);
-    let path = flags.config.as_deref().unwrap_or(default);
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => String::new(),
-        Err(cause) => return Err(ConfigError::Read { path: path.to_owned(), cause }),
-    };
-    parse(&text, path, flags)
+    let path = flags.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+    read(&Sources::read(path, flags.config.is_some())?, flags)
 }
 
-/// Parses and validates the text of a configuration file, with the flags applied.
+/// Parses and validates the text of a single configuration file, with the flags applied.
 ///
 /// # Errors
 /// An error of the configuration, with the line and the key.
 pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigError> {
-    let validator = Validator { text, path };
-    renamed_keys::check(text).map_err(|(line, message)| validator.syntax(Some(line), &message))?;
-    let raw: Raw = toml::from_str(text).map_err(|error| {
+    read(&Sources::of(text, path), flags)
+}
+
+fn read(sources: &Sources, flags: &Flags) -> Result<Config, ConfigError> {
+    let validator = Validator(sources);
+    let table = sources.merged()?;
+    let raw = Raw::deserialize(Deserializer::from(table.clone())).map_err(|error| {
         let at = error.span().map(|span| span.start);
-        let key = at.and_then(|at| file_keys::key_at(text, at));
-        // A text that repeats a key has no tree of keys: the error's own place is the key.
-        let is_repeated = error.message().contains("duplicate key");
-        let key = key.or_else(|| Some(text.get(error.span()?)?.to_owned()).filter(|_| is_repeated));
+        let key = at.and_then(|at| file_keys::key_at(table.get_ref(), at));
         let key = key.map_or_else(String::new, |key| format!("{key}: "));
-        validator.syntax(at.map(|at| validator::line(text, at)), &format!("{key}{}", error.message()))
+        validator.syntax(at, &format!("{key}{}", error.message()))
     })?;
     let interfaces = validator.interfaces(flags, &raw)?;
     validator.leased_subnets(&raw, &interfaces)?;
+    let is_behind_nat = interfaces.iter().any(|interface| interface.advertise.is_some());
     let (overrides, boot_file_in) = validator.overrides(&raw.overrides)?;
     let otherwise = validator.choose("unknown_hosts", flags.unknown_hosts.as_deref(), raw.unknown_hosts.as_ref())?;
     let state_dir = flags.state_dir.clone().or(raw.state_dir).unwrap_or_else(|| "/var/lib/bootlatch".into());
@@ -292,11 +303,8 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         interfaces,
         files_dir: raw.files_dir.unwrap_or_else(|| state_dir.join("files")),
         state_dir,
-        firmware_dir: flags
-            .firmware_dir
-            .clone()
-            .or(raw.firmware_dir)
-            .unwrap_or_else(|| "/usr/share/bootlatch/firmware".into()),
+        firmware_dirs: validator.firmware_dirs(flags, raw.firmware_dir)?,
+        signed_programs: raw.signed_programs,
         manifests: flags.manifests.clone().or(raw.manifests),
         user: raw.user,
         namespace: validator
@@ -312,21 +320,22 @@ pub fn parse(text: &str, path: &Path, flags: &Flags) -> Result<Config, ConfigErr
         overrides,
         boot_file_in,
         dhcp: validator.dhcp(&raw.dhcp)?,
-        tftp: validator.tftp(&raw.tftp)?,
+        tftp: validator.tftp(&raw.tftp, is_behind_nat)?,
         http_port: flags.http_port.or(raw.http_port).unwrap_or(80),
         tcp_congestion_control: validator.congestion_control(raw.tcp_congestion_control)?,
-        iscsi: validator.iscsi(raw.iscsi)?,
+        iscsi: validator.iscsi(raw.iscsi, flags.check)?,
         syslog: validator.syslog(&raw.syslog)?,
         api: validator.api(&raw.api)?,
-        encryption_key_file: raw.store.encryption_key_file,
+        encryption_key_file: raw.store.encryption_key_file.map(credentials::path),
         config_access: validator.config_access(&raw.config_access)?,
         volumes: validator.volumes(&raw.volumes)?,
         webhooks: validator.webhooks(&raw.webhooks)?,
         shutdown_timeout: shutdown_timeout.unwrap_or(Duration::from_secs(10)),
         log_format: flags.log_format.or(raw.log_format).unwrap_or_default(),
         limits: validator.limits(&raw.limits)?,
-        keys: FileKeys::of(text),
-        origins: settings::origins(text, path, flags),
+        files: sources.paths().map(Path::to_owned).collect(),
+        keys: FileKeys::of(&table),
+        origins: settings::origins(table.get_ref(), sources, flags),
     })
 }
 
@@ -372,7 +381,7 @@ mod tests {
     #[test]
     fn only_the_interface_must_be_given() {
         let config = read("interface = \"eth1\"").unwrap();
-        let alone = DhcpInterface { name: "eth1".into(), address: None, mode: DhcpMode::Proxy };
+        let alone = DhcpInterface { name: "eth1".into(), address: None, advertise: None, mode: DhcpMode::Proxy };
         assert_eq!((config.interfaces, config.http_port, config.dhcp.port), (vec![alone], 80, 67));
         assert_eq!(config.unknown_hosts, EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold });
         assert!(read("").unwrap_err().contains("interface"));
@@ -498,8 +507,10 @@ mod tests {
         let reference = include_str!("../../docs/reference/configuration.md");
         for key in &keys {
             let table: Vec<_> = key.split('.').collect();
-            assert!(has_key(&example, &table), "config/bootlatch.toml does not list {key}");
             let name = table[table.len() - 1];
+            // In place of a key that the example sets.
+            let is_alternative = key.starts_with("iscsi.chap.") && EXAMPLE.contains(&format!("\n# {name} = "));
+            assert!(is_alternative || has_key(&example, &table), "config/bootlatch.toml does not list {key}");
             let is_described = [format!("`{name}`"), format!("[{name}]"), format!("[{key}]"), format!("{name} = ")];
             assert!(
                 is_described.iter().any(|text| reference.contains(text)),

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
-use std::path::Path;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::validator::line;
-use super::{Config, DhcpMode, Flags, OnOtherServer, TlsFiles};
+use super::sources::Sources;
+use super::{Config, DhcpMode, Flags, OnOtherServer, SignedPrograms, TlsFiles};
 
 /// Where the values of the keys that were set come from: `FILE:LINE`, or a flag. Tables in a list count as one key.
 pub type Origins = BTreeMap<String, String>;
@@ -24,13 +23,10 @@ pub struct ConfigSetting {
     pub origin: String,
 }
 
-/// Returns where the keys that a file and the flags set come from.
-pub(super) fn origins(text: &str, path: &Path, flags: &Flags) -> Origins {
+/// Returns where the keys that the files and the flags set come from.
+pub(super) fn origins(table: &DeTable<'_>, sources: &Sources, flags: &Flags) -> Origins {
     let mut found = Origins::new();
-    if let Ok(table) = DeTable::parse(text) {
-        let place = |start: usize| format!("{}:{}", path.display(), line(text, start));
-        add_keys(table.get_ref(), "", &place, &mut found);
-    }
+    add_keys(table, "", sources, &mut found);
     let given = [
         ("interface", flags.interface.is_some()),
         ("address", flags.address.is_some()),
@@ -46,18 +42,28 @@ pub(super) fn origins(text: &str, path: &Path, flags: &Flags) -> Origins {
     found
 }
 
-fn add_keys(table: &DeTable<'_>, prefix: &str, place: &impl Fn(usize) -> String, found: &mut Origins) {
+fn add_keys(table: &DeTable<'_>, prefix: &str, sources: &Sources, found: &mut Origins) {
+    let place = |start: usize| {
+        let (path, line) = sources.place(start);
+        (path.to_owned(), format!("{}:{line}", path.display()))
+    };
     for (name, value) in table {
         let key = format!("{prefix}{}", name.get_ref());
+        let (mut last, mut origin) = place(name.span().start);
         match value.get_ref() {
-            DeValue::Table(inner) => {
-                add_keys(inner, &format!("{key}."), place, found);
-                found.insert(key, place(name.span().start));
+            DeValue::Table(inner) => add_keys(inner, &format!("{key}."), sources, found),
+            DeValue::Array(elements) => {
+                // Later files append tables.
+                for (path, place) in elements.iter().map(|element| place(element.span().start)) {
+                    if path != last {
+                        origin = format!("{origin}, {place}");
+                        last = path;
+                    }
+                }
             }
-            _ => {
-                found.insert(key, place(name.span().start));
-            }
+            _ => {}
         }
+        found.insert(key, origin);
     }
 }
 
@@ -82,14 +88,20 @@ fn general(config: &Config) -> Values {
     let rules = &config.unknown_hosts;
     let programs: Vec<_> =
         config.programs.0.iter().map(|(who, program)| format!("{who} = {}", text(program))).collect();
-    let interfaces = config.interfaces.iter().map(|one| match one.address {
-        Some(address) => format!("{} ({}, {address})", one.name, mode(one.mode)),
-        None => format!("{} ({})", one.name, mode(one.mode)),
+    let interfaces = config.interfaces.iter().map(|one| {
+        let address = one.address.map_or_else(String::new, |address| format!(", {address}"));
+        let advertised = one.advertise.map_or_else(String::new, |address| format!(", told {address}"));
+        format!("{} ({}{address}{advertised})", one.name, mode(one.mode))
     });
+    let signed_programs = match config.signed_programs {
+        SignedPrograms::Packages => "packages",
+        SignedPrograms::FirmwareDir => "firmware_dir",
+    };
     vec![
         ("interfaces", list(interfaces)),
         ("state_dir", text(config.state_dir.display())),
-        ("firmware_dir", text(config.firmware_dir.display())),
+        ("firmware_dir", list(config.firmware_dirs.iter().map(|path| text(path.display())))),
+        ("signed_programs", text(signed_programs)),
         ("files_dir", text(config.files_dir.display())),
         ("manifests", optional(config.manifests.as_ref().map(|path| text(path.display())))),
         ("user", optional(config.user.as_ref().map(text))),
@@ -239,6 +251,8 @@ fn duration(value: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::parse;
 
@@ -287,7 +301,7 @@ mod tests {
             }
         }
         // They are shown as the first of `interfaces`.
-        missing.retain(|key| !["interface", "address", "dhcp.mode"].contains(&key.as_str()));
+        missing.retain(|key| !["interface", "address", "advertise", "dhcp.mode"].contains(&key.as_str()));
         assert!(missing.is_empty(), "{missing:?}");
     }
 }

@@ -26,14 +26,15 @@ pub(super) struct RawTftp {
 }
 
 impl Validator<'_> {
-    pub(super) fn tftp(&self, raw: &RawTftp) -> Result<Tftp, ConfigError> {
+    /// `is_behind_nat`: an address is advertised that is not the interface's own.
+    pub(super) fn tftp(&self, raw: &RawTftp, is_behind_nat: bool) -> Result<Tftp, ConfigError> {
         if let Some(size) = raw.max_block_size.as_ref().filter(|size| !(8..=65464).contains(size.get_ref())) {
             let message = format!("{} is out of range: a block has 8 to 65464 octets (RFC 2348)", size.get_ref());
             return Err(self.error("tftp.max_block_size", Some(size.span()), &message));
         }
         Ok(Tftp {
             port: raw.port.unwrap_or(69),
-            single_port: raw.single_port.unwrap_or(false),
+            single_port: raw.single_port.unwrap_or(is_behind_nat),
             max_block_size: raw.max_block_size.as_ref().map(|size| *size.get_ref()),
         })
     }

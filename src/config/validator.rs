@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,36 +14,38 @@ use crate::fleet::Architecture;
 use crate::fleet::enrolment::EnrolmentRule;
 use crate::fleet::lifecycle::{Completion, InstallPolicy};
 
-use super::{ConfigError, RawCompletion, RawInstall, RawRule};
+use super::firmware::RawDirectories;
+use super::sources::Sources;
+use super::{ConfigError, Flags, RawCompletion, RawInstall, RawRule};
 
+/// Maximum number of directories of boot programs.
+const MAX_FIRMWARE_DIRS: usize = 8;
 /// Maximum duration that a key takes: a leap year, in seconds.
 const MAX_SECONDS: i64 = 366 * 86_400;
 
-/// The text of the file, from which errors take their line.
-pub(super) struct Validator<'a> {
-    /// The whole text of the file.
-    pub text: &'a str,
-    /// Path of the file.
-    pub path: &'a Path,
-}
+/// The files, from which errors take their place.
+pub(super) struct Validator<'a>(pub &'a Sources);
 
 impl Validator<'_> {
     /// Returns an error about a key's value.
     pub fn error(&self, key: &str, span: Option<Range<usize>>, message: &str) -> ConfigError {
         let place = match span {
-            Some(span) => format!("{}: line {}", self.path.display(), line(self.text, span.start)),
-            None => self.path.display().to_string(),
+            Some(span) => {
+                let (path, line) = self.0.place(span.start);
+                format!("{}: line {line}", path.display())
+            }
+            None => self.0.main().display().to_string(),
         };
         ConfigError::Value { place, key: key.to_owned(), message: message.to_owned() }
     }
 
-    /// Returns an error about the file as a whole.
-    pub fn syntax(&self, line: Option<usize>, message: &str) -> ConfigError {
-        let message = match line {
-            Some(line) => format!("line {line}: {message}"),
-            None => message.to_owned(),
+    /// Returns an error about a key that does not exist, or about a value of the wrong type.
+    pub fn syntax(&self, offset: Option<usize>, message: &str) -> ConfigError {
+        let Some(offset) = offset else {
+            return ConfigError::Syntax { path: self.0.main().to_owned(), message: message.to_owned() };
         };
-        ConfigError::Syntax { path: self.path.to_owned(), message }
+        let (path, line) = self.0.place(offset);
+        ConfigError::Syntax { path: path.to_owned(), message: format!("line {line}: {message}") }
     }
 
     /// Parses a value by its type.
@@ -85,6 +87,27 @@ impl Validator<'_> {
             let message = format!("{text:?} is not a duration: expected a number with s, m, h or d, as in 90m");
             self.error(key, Some(value.span()), &message)
         })
+    }
+
+    /// Returns the directories of the boot programs.
+    pub fn firmware_dirs(
+        &self,
+        flags: &Flags,
+        raw: Option<Spanned<RawDirectories>>,
+    ) -> Result<Vec<PathBuf>, ConfigError> {
+        let span = raw.as_ref().map(Spanned::span);
+        let found = match (&flags.firmware_dir, raw) {
+            (Some(flag), _) => vec![flag.clone()],
+            (None, Some(raw)) => raw.into_inner().into_paths(),
+            (None, None) => vec!["/usr/share/bootlatch/firmware".into()],
+        };
+        match found.len() {
+            1..=MAX_FIRMWARE_DIRS => Ok(found),
+            count => {
+                let message = format!("{count} directories: expected 1 to {MAX_FIRMWARE_DIRS}");
+                Err(self.error("firmware_dir", span, &message))
+            }
+        }
     }
 
     /// Validates the name of a boot program.
@@ -164,9 +187,4 @@ impl Validator<'_> {
 /// Returns the text of an error, with the value that it is about.
 fn naming(error: &str, value: &str) -> String {
     if error.contains(value) { error.to_owned() } else { format!("{error}: {value:?}") }
-}
-
-/// Returns the number of the line that holds an offset, counted from 1.
-pub fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use crate::fleet::NotificationKind;
 
-use super::{ConfigError, Validator};
+use super::{ConfigError, Validator, credentials};
 
 /// Maximum number of webhooks.
 const MAX_WEBHOOKS: usize = 16;
@@ -90,7 +90,8 @@ impl Validator<'_> {
                 kinds.collect::<Result<Vec<_>, _>>()?
             }
         };
-        Ok(Webhook { name, url: parsed, secret_file: secret_file.clone(), ca_file: ca_file.clone(), events })
+        let (secret_file, ca_file) = (credentials::path(secret_file.clone()), ca_file.clone().map(credentials::path));
+        Ok(Webhook { name, url: parsed, secret_file, ca_file, events })
     }
 }
 

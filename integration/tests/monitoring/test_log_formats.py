@@ -95,6 +95,8 @@ def world(place):
     try:
         world.run("cp", place / "bootlatch", "/usr/bin/bootlatch")
         world.write("/etc/systemd/system/bootlatch.service", UNIT.read_text())
+        world.write("/usr/lib/sysusers.d/bootlatch.conf", UNIT.with_name("bootlatch.sysusers").read_text())
+        world.run("systemd-sysusers")
         world.write("/etc/systemd/system/bootlatch.service.d/test.conf", "[Service]\nEnvironment=BOOTLATCH_LOG=bootlatch=debug\n")
         world.write("/etc/bootlatch/bootlatch.toml", f'interface = "lan0"\nhttp_port = {PORT}\n[api]\ntrust_loopback = true\n')
         world.run("sh", "-c", "mkdir -p /usr/share/bootlatch/firmware && ip link add lan0 type veth peer name lan1 && ip link set lan1 up && ip address add 10.9.0.1/24 dev lan0"

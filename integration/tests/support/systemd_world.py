@@ -65,6 +65,33 @@ class SystemdWorld:
             self.run("cp", "/etc/os-release", f"/usr/share/bootlatch/firmware/{program}")
         self.run("systemctl", "daemon-reload")
 
+    def write(self, path, text, mode="644"):
+        """Writes a file, with its directories."""
+        self.run("sh", "-c", 'mkdir -p "$(dirname "$0")" && cat > "$0" && chmod "$1" "$0"', path, mode, text=text)
+
+    def drop_in(self, text):
+        """Replaces the drop-in of the unit; without a text there is none."""
+        folder = "/etc/systemd/system/bootlatch.service.d"
+        self.run("rm", "-rf", folder)
+        if text:
+            self.write(f"{folder}/test.conf", f"[Service]\n{text}")
+        self.systemctl("daemon-reload")
+
+    def threads(self):
+        """Returns the threads of the service by their names, with their IDs on this machine."""
+        found = {}
+        for status in Path("/proc").glob("[0-9]*/status"):
+            fields = dict(line.split(":\t", 1) for line in status.read_text(errors="replace").splitlines() if ":\t" in line)
+            inner = fields.get("NSpid", "").split()
+            if fields.get("Name") == "bootlatch" and len(inner) > 1 and inner[-1] == self.show("MainPID")["MainPID"] and self.has(status.parent):
+                for task in (status.parent / "task").iterdir():
+                    found[(task / "comm").read_text().strip()] = int(task.name)
+        return found
+
+    def has(self, process):
+        """Returns whether a process of this machine runs in the world."""
+        return os.readlink(process / "ns/pid") == os.readlink(f"/proc/{self.pid}/ns/pid")
+
     def configure(self, text='interface = "lan0"\n'):
         self.run("sh", "-c", "cat > /etc/bootlatch/bootlatch.toml", text=text)
 

@@ -43,5 +43,7 @@ cd "$root"
 mkdir .old
 pivot_root . .old
 umount -l /.old
+# As of a machine: what systemd mounts for a unit, such as its credentials, is passed on to the namespace of the unit.
+mount --make-rshared /
 exec env -i container=unshare PATH=/usr/sbin:/usr/bin:/sbin:/bin /sbin/init --log-target=console --show-status=no
 ' _ "$tree" "$folder" "$binary"

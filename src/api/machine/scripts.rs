@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::StatusCode;
@@ -19,7 +18,7 @@ use crate::gate::HostDecision;
 use crate::http::conditional;
 use crate::http::peer::Peer;
 use crate::http::reply::{RepeatedContent, Reply, text};
-use crate::images::served_directory::ServedDirectory;
+use crate::images::library::ImageView;
 
 /// Answers `/ipxe?mac=`: the script of the machine that asks.
 pub async fn script(shared: &Shared, peer: &Peer, query: &Query, is_head: bool) -> Reply {
@@ -128,7 +127,7 @@ pub async fn boot_file(
         return text(StatusCode::FORBIDDEN, format!("{reason}\n"));
     }
     let program = file.join("/");
-    let reply = stored(shared, peer, &shared.folders.firmware, &program, headers, is_head).await;
+    let reply = stored(shared, peer, shared.folders.firmware.find(&program).await, &program, headers, is_head);
     if reply.status().is_success() {
         let size = reply.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if is_head {
@@ -147,7 +146,7 @@ pub async fn boot_file(
 
 /// Answers `/files/PATH`: files of the configured directory.
 pub async fn file(shared: &Shared, peer: &Peer, path: &str, headers: &HeaderMap, is_head: bool) -> Reply {
-    let reply = stored(shared, peer, &shared.folders.files, path, headers, is_head).await;
+    let reply = stored(shared, peer, shared.folders.files.find(path).await, path, headers, is_head);
     match is_head || !reply.status().is_success() {
         true => reply,
         false => downloads::follow_file(shared, peer.address, path, headers, reply),
@@ -161,16 +160,16 @@ pub fn recall_file(shared: &Shared, path: &str, range: Option<&str>, now: Instan
     images::content(shared, view, Some(media_type(path)), range)
 }
 
-/// Answers with a file below a directory.
-async fn stored(
+/// Answers with a file that was looked up.
+fn stored(
     shared: &Shared,
     peer: &Peer,
-    directory: &Arc<ServedDirectory>,
+    found: std::io::Result<Option<ImageView>>,
     name: &str,
     headers: &HeaderMap,
     is_head: bool,
 ) -> Reply {
-    let view = match directory.find(name).await {
+    let view = match found {
         Ok(Some(view)) => view,
         Ok(None) => {
             shared.gate.counters.count_dropped(Protocol::Http, DropReason::FileNotFound, peer.address);
@@ -178,11 +177,11 @@ async fn stored(
         }
         // Any client can ask for such a file at any rate.
         Err(error) if error.kind() == ErrorKind::TimedOut => {
-            tracing::debug!(directory = %directory.path().display(), name, %error, "file read failed");
+            tracing::debug!(name, %error, "file read failed");
             return images::unavailable("the file cannot be read now\n".to_owned());
         }
         Err(error) => {
-            tracing::warn!(directory = %directory.path().display(), name, %error, "file read failed");
+            tracing::warn!(name, %error, "file read failed");
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read\n");
         }
     };

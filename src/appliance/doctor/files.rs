@@ -13,6 +13,7 @@ use crate::http::tls::read_chain;
 use crate::store::free_space::FreeSpace;
 
 use super::super::privileges::{self, ServiceUser};
+use super::super::settings::packaged_programs;
 use super::super::state_dir::OWN_FILES;
 use super::{NEEDS_ROOT, failed, is_root};
 
@@ -41,8 +42,12 @@ pub fn programs(config: &Config) -> Looked<Vec<ProgramState>> {
         }
     }
     wanted.dedup_by(|one, other| one.0 == other.0);
+    let packaged = packaged_programs(config);
     let state = |(program, used_by): (String, String)| {
-        let path = config.firmware_dir.join(&program);
+        let path = packaged.iter().find(|(name, _)| *name == program).map(|(_, path)| path.clone());
+        let in_directories = || config.firmware_dirs.iter().map(|directory| directory.join(&program));
+        let path = path.or_else(|| in_directories().find(|path| path.exists()));
+        let path = path.or_else(|| in_directories().next()).unwrap_or_default();
         let file = match std::fs::metadata(&path) {
             Ok(about) => Some(Ok((about.len(), may_read(&path, user.as_ref())))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,

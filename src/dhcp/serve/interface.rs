@@ -35,7 +35,7 @@ pub struct InterfaceState {
     pub index: usize,
     /// Name of the network interface.
     pub name: String,
-    /// The server's address on the interface.
+    /// The server's address for the machines on the interface.
     pub address: Ipv4Addr,
     /// The networks of the interface's addresses.
     pub networks: Vec<Ipv4Net>,

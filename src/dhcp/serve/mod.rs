@@ -19,7 +19,7 @@ mod sockets;
 
 use std::collections::HashSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -127,11 +127,15 @@ pub fn spawn(
         let BoundInterface { name, address, mode, sockets } = bound;
         tracing::info!(interface = name, %address, mode = mode.code(), "DHCP listening");
         let site = Arc::new(gate.site().reached_at(address.into()));
-        let detector = ServerDetector::new(address, settings.check_interval, Instant::now());
+        let told = match site.address {
+            IpAddr::V4(told) => told,
+            IpAddr::V6(_) => address,
+        };
+        let detector = ServerDetector::new(told, settings.check_interval, Instant::now());
         let mut networks = networks_of(&name)?;
         // The subnet that is leased on the link may be wider than the network of the interface's address.
         networks.extend(settings.subnets.iter().map(|subnet| subnet.net).filter(|net| net.contains(&address)));
-        let state = InterfaceState { index, name, address, networks, mode, site, detector };
+        let state = InterfaceState { index, name, address: told, networks, mode, site, detector };
         Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2], counted_calls: [0; 2] })
     };
     let interfaces: Vec<ServedInterface> = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
@@ -144,7 +148,8 @@ pub fn spawn(
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let (queries, queried) = DhcpQueries::new(wake.clone());
     let queues = HandlerQueues { progressed, deferred: DeferredQueue { messages, wake: wake.clone() } };
-    let handler = RequestHandler::new(gate, settings, own_addresses()?, queues);
+    let told = interfaces.iter().map(|served| served.state.address);
+    let handler = RequestHandler::new(gate, settings, own_addresses()?.into_iter().chain(told).collect(), queues);
     let event_loop = EventLoop { interfaces, handler, deferred: waiting, queries: queried, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || event_loop.run(&stop))?;
     Ok(DhcpThread { thread, progress: ProgressReporter(progress), queries })

@@ -306,10 +306,8 @@ impl LoginAuthorizer {
         let state = self.gate.store.load();
         let names = state.images().map(|image| &image.metadata.name);
         let attachable = names.filter(|name| self.find_image(login, name).is_ok());
-        let entry = |name: &Name| TargetEntry {
-            name: self.gate.site().target_iqn(name),
-            portals: vec![self.gate.site().iscsi.to_string()],
-        };
+        let site = self.gate.site().reached_at(login.local.ip().to_canonical());
+        let entry = |name: &Name| TargetEntry { name: site.target_iqn(name), portals: vec![site.iscsi.to_string()] };
         attachable.map(entry).collect()
     }
 }

@@ -42,24 +42,27 @@ const PROGRAM_BYTES: u64 = 256 << 20;
 /// The boot programs in memory by name, read before privileges are dropped.
 pub type ProgramCache = HashMap<String, Bytes>;
 
-/// Reads boot programs from the firmware directory. A program that is missing is a warning only, because the site may
+/// Reads boot programs from packages and from the firmware directories. A program that is missing is a warning only, because the site may
 /// not need it.
 ///
 /// # Errors
 /// A program exists and cannot be read; the error names its path.
 pub fn read_programs<'a>(
-    firmware_dir: &Path,
+    settings: &BootFileSettings,
     programs: impl IntoIterator<Item = &'a Program>,
 ) -> anyhow::Result<ProgramCache> {
     let mut cache = ProgramCache::new();
     for program in programs {
-        let path = firmware_dir.join(&*program.0);
-        match iso::file::read(&path, PROGRAM_BYTES) {
-            Ok(bytes) => drop(cache.insert(program.to_string(), bytes.into())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        match settings.find_program(&program.0) {
+            Some(path) => {
+                let bytes = iso::file::read(&path, PROGRAM_BYTES);
+                let bytes = bytes.with_context(|| format!("firmware_dir: {}", path.display()))?;
+                cache.insert(program.to_string(), bytes.into());
+            }
+            None => {
+                let path = settings.folders.first().map(|folder| folder.join(&*program.0)).unwrap_or_default();
                 tracing::warn!(path = %path.display(), "boot program missing: run firmware/stage");
             }
-            Err(error) => return Err(error).with_context(|| format!("firmware_dir: {}", path.display())),
         }
     }
     Ok(cache)
@@ -76,6 +79,21 @@ pub struct BootFileSettings {
     pub transfers_per_source: usize,
     /// The directories of plain files, in the order in which a name is looked up.
     pub folders: Vec<PathBuf>,
+    /// Boot programs of packages, which come first: the name that machines ask for, and the file.
+    pub packaged: Vec<(String, PathBuf)>,
+}
+
+impl BootFileSettings {
+    /// Returns the file of a boot program: that of a package, or the first one in the folders.
+    fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let packaged = self.packaged.iter().filter(|(packaged, _)| packaged == name).map(|(_, path)| path.clone());
+        packaged.chain(self.folders.iter().map(|folder| folder.join(name))).find(|path| is_present(path))
+    }
+}
+
+/// Returns whether there is a file, readable or not.
+fn is_present(path: &Path) -> bool {
+    !matches!(std::fs::metadata(path), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// A TFTP listener and the address of the other services on the same interface.
@@ -133,6 +151,8 @@ pub struct BootFiles {
     gate: Arc<Gate>,
     programs: ProgramCache,
     folders: Vec<SiteFolder>,
+    /// Programs of packages: the name, the folder, and the file there.
+    packaged: Vec<(String, SiteFolder, RelativePath)>,
     /// Addresses at which hosts reach HTTP and iSCSI, by index of the listener that received the request.
     service_addresses: Vec<IpAddr>,
 }
@@ -153,7 +173,12 @@ impl BootFiles {
     ) -> Self {
         let folders = settings.folders.iter().filter_map(|path| SiteFolder::open(path).ok()).collect();
         let service_addresses = endpoints.iter().map(|endpoint| endpoint.service_address.into()).collect();
-        Self { gate, programs, folders, service_addresses }
+        let packaged = settings.packaged.iter().filter_map(|(name, path)| {
+            let folder = SiteFolder::open(path.parent()?).ok()?;
+            let file = RequestedFile::parse(path.file_name()?.as_encoded_bytes()).ok()?;
+            Some((name.clone(), folder, file.candidates().into_iter().next()?))
+        });
+        Self { gate, programs, folders, packaged: packaged.collect(), service_addresses }
     }
 
     /// Answers a request: a script by the gate's decision, a program or file at once.
@@ -250,7 +275,9 @@ impl BootFiles {
         if let Some(content) = self.within_image(path.as_str()) {
             return content;
         }
-        let found = self.folders.iter().find_map(|folder| folder.file(path).ok());
+        let packaged = self.packaged.iter().filter(|(name, ..)| name == path.as_str());
+        let packaged = packaged.filter_map(|(_, folder, file)| folder.file(file).ok());
+        let found = packaged.chain(self.folders.iter().filter_map(|folder| folder.file(path).ok())).next();
         found.map_or(FileAnswer::NotFound, FileAnswer::Content)
     }
 

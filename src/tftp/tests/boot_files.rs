@@ -19,7 +19,13 @@ const ADDRESS: [u8; 4] = [10, 77, 0, 50];
 fn boot_files(fixture: &Fixture) -> Arc<BootFiles> {
     let programs = ProgramCache::from([("snponly.efi".to_owned(), Bytes::from_static(b"program"))]);
     let service_addresses = vec![IpAddr::from([10, 77, 0, 2])];
-    Arc::new(BootFiles { gate: fixture.gate.clone(), programs, folders: Vec::new(), service_addresses })
+    Arc::new(BootFiles {
+        gate: fixture.gate.clone(),
+        programs,
+        folders: Vec::new(),
+        packaged: Vec::new(),
+        service_addresses,
+    })
 }
 
 fn requested(name: &str) -> Arc<RequestedFile> {
