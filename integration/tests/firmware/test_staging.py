@@ -60,7 +60,7 @@ class Archive:
     def uri(self):
         return f"file:{self.root}"
 
-    def add(self, name, version, files, architecture="amd64"):
+    def add(self, name, version, files, architecture="amd64", control=""):
         """Builds a package, adds it to the lists of its architecture, and returns its file."""
         tree = self.root / "build"
         for path, content in files.items():
@@ -69,7 +69,7 @@ class Archive:
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(
             f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n"
-            "Maintainer: Test <test@example.org>\nDescription: test package\n")
+            f"Maintainer: Test <test@example.org>\nDescription: test package\n{control}")
         deb = self.root / f"pool/{name}_{version.split(':')[-1]}_{architecture}.deb"
         run("dpkg-deb", "--root-owner-group", "-b", tree, deb)
         shutil.rmtree(tree)
@@ -419,6 +419,39 @@ def test_update_leaves_the_manifest_when_a_file_is_missing(stage, incomplete):
     output = stage("--update", status=1)
     assert "snponly.efi: not updated: ipxe 2-1 has no file /usr/lib/ipxe/snponly.efi" in output
     assert stage.manifest.read_text() == before
+
+
+COPYRIGHT = "usr/share/doc/grub/copyright"
+
+
+def licensed(archive, stage, files, control=""):
+    """Adds a package with its list of licences, and a manifest that names its licence."""
+    deb = archive.add("grub", "2.12-1", files, control=control)
+    archive.publish()
+    stage.pin("grub", "2.12-1", FILES, digest(deb.read_bytes()))
+    lines = stage.manifest.read_text().splitlines()
+    stage.manifest.write_text("\n".join([lines[0], "licence GPL-3.0-or-later", *lines[1:]]) + "\n")
+
+
+def test_licences_and_sources_of_what_is_staged(archive, stage, shared_folder):
+    control = "Source: grub2 (2.12)\nBuilt-Using: grub-unsigned (= 2.12-1+x), other (= 1:7)\n"
+    licensed(archive, stage, {PATH: OLD, COPYRIGHT: b"the licence"}, control)
+    stage()
+    folder = shared_folder / "licences"
+    stage("--licences", folder)
+    assert (folder / "grub.copyright").read_bytes() == b"the licence"
+    first, *sources = (folder / "SOURCES").read_text().splitlines()
+    assert first == "grubx64.efi: GPL-3.0-or-later, of Debian's package grub 2.12-1 (grub.copyright)"
+    assert [line.split(",")[0].strip() for line in sources] == ["source: grub2 2.12", "source: grub-unsigned 2.12-1+x", "source: other 1:7"]
+
+
+def test_licences_of_what_is_not_staged_or_has_none_are_an_error(archive, stage, shared_folder):
+    licensed(archive, stage, {PATH: OLD})
+    folder = shared_folder / "licences"
+    assert "grubx64.efi: no licence: " in stage("--licences", folder, status=1)
+    stage()
+    assert "grub 2.12-1 has no list of licences" in stage("--licences", folder, status=1)
+    assert not (folder / "SOURCES").exists()
 
 
 def test_staging_works_without_privileges(stage, pinned):

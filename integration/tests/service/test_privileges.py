@@ -3,11 +3,14 @@
 import pytest
 
 NET_BIND_SERVICE, NET_RAW = 1 << 10, 1 << 13
-AMBIENT = """[Service]
-User=bootlatch
+# As before the unit had User=. Leaving root needs more system calls and capabilities.
+AS_ROOT = """[Service]
+User=
+Group=
+AmbientCapabilities=
 CapabilityBoundingSet=
-CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_NET_RAW
-AmbientCapabilities=CAP_NET_BIND_SERVICE CAP_NET_RAW
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_NET_ADMIN CAP_SETUID CAP_SETGID CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
+SystemCallFilter=
 """
 
 
@@ -22,7 +25,7 @@ def threads(world):
 def test_only_the_capabilities_to_bind_are_kept_and_none_is_in_effect(world, started_as):
     folder = "/etc/systemd/system/bootlatch.service.d"
     world.run("mkdir", "-p", folder)
-    world.run("sh", "-c", f"cat > {folder}/user.conf", text=AMBIENT if started_as == "user" else "[Service]\n")
+    world.run("sh", "-c", f"cat > {folder}/user.conf", text=AS_ROOT if started_as == "root" else "[Service]\n")
     world.systemctl("daemon-reload")
     world.configure()
     world.systemctl("restart", "bootlatch")
