@@ -56,6 +56,7 @@ const IO_EDGE: &[&str] = &[
     "appliance/privileges.rs",
     "appliance/settings.rs",
     "appliance/state_dir.rs",
+    "appliance/unconfigured.rs",
     "appliance/watchdog.rs",
     "bmc/client.rs",
     "bmc/detection.rs",

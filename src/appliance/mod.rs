@@ -12,6 +12,7 @@ mod queries;
 mod reload;
 mod settings;
 mod state_dir;
+mod unconfigured;
 mod watchdog;
 mod webhooks;
 
@@ -29,7 +30,7 @@ use tokio::task::JoinSet;
 use crate::admission::prepare::Places;
 use crate::api::auth;
 use crate::api::state::Shared;
-use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
+use crate::config::{Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::{Manifests, ReloadConfig};
 use crate::controllers::webhooks as deliveries;
 use crate::controllers::webhooks::WebhookTarget;
@@ -70,11 +71,15 @@ type Services = JoinSet<anyhow::Result<()>>;
 /// # Errors
 /// The reason why the start failed (no request was answered then), or why a service ended.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
-    let config = config::load(&flags);
+    let config = match unconfigured::load(&flags) {
+        Ok(None) => return Ok(()),
+        Ok(Some(config)) => Ok(config),
+        Err(error) => Err(error),
+    };
     // A broken file does not name the format of the log.
     let format = config.as_ref().map_or_else(|_| flags.log_format.unwrap_or_default(), |config| config.log_format);
     let is_text = log::start(format);
-    let ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, flags));
+    let ended = config.and_then(|config| serve(config, flags));
     match ended {
         Err(error) if !is_text => {
             tracing::error!(error = format!("{error:#}"), "the server ended");

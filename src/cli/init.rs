@@ -30,7 +30,7 @@ const LOOPBACK: &str = "lo";
                         --pool 192.168.10.100-192.168.10.199"
 )]
 pub struct InitArgs {
-    /// File to write; it must not exist
+    /// File to write; it must not exist, or have no key
     #[arg(default_value = DEFAULT_FILE)]
     file: PathBuf,
     /// Interface to answer on
@@ -92,16 +92,29 @@ struct Answers {
 /// The file exists or cannot be written, or an answer is missing or invalid.
 pub fn init(args: &InitArgs) -> anyhow::Result<()> {
     let place = args.file.display();
-    if args.file.symlink_metadata().is_ok() {
+    let is_new = args.file.symlink_metadata().is_err();
+    if !is_new && !has_comments_only(&args.file) {
         bail!("{place}: the file exists: edit it, or remove it first");
     }
     let text = configuration(&answers(args)?);
     // The server reads it in the same way, and names the line and the key.
     config::parse(&text, &args.file, &Flags::default()).map_err(|error| anyhow!("{error}"))?;
-    write(&args.file, &text).with_context(|| place.to_string())?;
-    // The unit of systemd reads the default file only.
-    let service = if args.file == Path::new(DEFAULT_FILE) { "`systemctl enable --now bootlatch`, or " } else { "" };
+    let written = if is_new { write(&args.file, &text) } else { std::fs::write(&args.file, &text) };
+    written.with_context(|| place.to_string())?;
+    // The unit of systemd reads the default file only. The service of a package is enabled, and waits for the interface.
+    let service = match args.file == Path::new(DEFAULT_FILE) {
+        true if is_new => "`systemctl enable --now bootlatch`, or ",
+        true => "`systemctl restart bootlatch`, or ",
+        false => "",
+    };
     print(&format!("{place} written. Next: {service}`bootlatch serve --config {place}`\n"))
+}
+
+/// Returns whether a regular file sets no key, as the one that the package installs.
+fn has_comments_only(path: &Path) -> bool {
+    let is_comment = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+        && std::fs::read_to_string(path).is_ok_and(|text| text.lines().all(is_comment))
 }
 
 /// Writes a new file.
@@ -235,6 +248,27 @@ mod tests {
         }
         std::fs::write(place.path().join("bonding_masters"), "").unwrap();
         assert_eq!(interfaces(place.path()), ["eth0", "eth1", "br0", "lo"]);
+    }
+
+    #[test]
+    fn a_file_without_keys_is_replaced_and_another_one_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("bootlatch.toml");
+        let args = || InitArgs {
+            file: path.clone(),
+            interface: Some("lo".to_owned()),
+            mode: Some(Mode::Proxy),
+            unknown_hosts: Some("hold".to_owned()),
+            subnet: None,
+            pool: None,
+            router: None,
+        };
+        std::fs::write(&path, include_str!("../../packaging/bootlatch.toml")).unwrap();
+        init(&args()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("interface = \"lo\""));
+        assert!(init(&args()).unwrap_err().to_string().contains("the file exists"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 
     #[test]

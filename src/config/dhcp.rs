@@ -215,7 +215,7 @@ impl Validator<'_> {
             found.push(DhcpInterface { name, address, advertise, mode });
         }
         if found.is_empty() {
-            return Err(self.error("interface", None, "no interface to answer on: set it here or with --interface"));
+            return Err(self.no_interface());
         }
         Ok(found)
     }

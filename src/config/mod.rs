@@ -136,6 +136,12 @@ pub enum ConfigError {
         /// The line and what is wrong there.
         message: String,
     },
+    /// No interface is chosen, as in the configuration that the package installs.
+    #[error("{}: interface: no interface to answer on: set it here or with --interface", path.display())]
+    NoInterface {
+        /// The file.
+        path: PathBuf,
+    },
     /// A key has an invalid value.
     #[error("{place}: {key}: {message}")]
     Value {
