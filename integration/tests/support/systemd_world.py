@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).with_name("systemd_world.sh")
 PROGRAMS = ("undionly.kpxe", "snponly.efi", "ipxe-arm64.efi")
 
 
-def tree():
-    """Returns the Debian tree, which is made at the first call of all."""
-    done = subprocess.run([str(ROOT / "integration/setup/systemd-tree")], capture_output=True, text=True)
+def tree(suite="trixie"):
+    """Returns the tree of a Debian suite, which is made at the first call of all."""
+    done = subprocess.run([str(ROOT / "integration/setup/systemd-tree"), suite], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -27,15 +27,22 @@ class SystemdWorld:
     `space`: a namespace for a systemd without the unit, as of a machine's live system.
     """
 
+    suite = "trixie"
+
     def __init__(self, lan, space=None):
         self.lan = lan
         self.space = space or lan.client("srv", address=f"{OURS}/24")
         self.name = lan.folder.name
-        self.init = lan.start(self.space, "init", "bash", str(SCRIPT), tree(), str(lan.folder), str(bootlatch()), self.name)
+        self.init = lan.start(self.space, "init", "bash", str(SCRIPT), tree(self.suite), str(lan.folder), str(self.program()),
+                              self.name)
         self.pid = until("systemd is started", self.first_child, 30)
         until("systemd is up", lambda: self.run("systemctl", "is-system-running", check=False).strip() in ("running", "degraded"), 60)
         if space is None:
             self.install()
+
+    def program(self):
+        """Returns the binary that is /usr/bin/bootlatch."""
+        return bootlatch()
 
     def first_child(self):
         """Returns the PID of systemd, once it is in its own root."""

@@ -1,5 +1,6 @@
 # systemd_world.sh TREE FOLDER BINARY NAME: boots the systemd of a Debian tree as PID 1 of new namespaces, in the network
-# namespace of the caller. Changes to the tree are in FOLDER and in memory only. BINARY becomes /usr/bin/bootlatch.
+# namespace of the caller. Changes to the tree are in FOLDER and in memory only. BINARY becomes /usr/bin/bootlatch, unless it is
+# `none`.
 set -eu
 tree=$1 folder=$2 binary=$3 name=$4
 
@@ -36,8 +37,10 @@ mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mkdir "$root/test"
 mount --bind "$folder" "$root/test"
-touch "$root/usr/bin/bootlatch"
-mount --bind -o ro "$binary" "$root/usr/bin/bootlatch"
+if [ "$binary" != none ]; then
+  touch "$root/usr/bin/bootlatch"
+  mount --bind -o ro "$binary" "$root/usr/bin/bootlatch"
+fi
 hostname appliance
 cd "$root"
 mkdir .old
