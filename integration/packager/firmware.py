@@ -1,13 +1,13 @@
 """The boot programs that firmware/stage staged, and the copyright file of their package."""
 
-import re
+import hashlib
+import subprocess
 
 from packager.licences import FORMAT
 from packager.release import ROOT
 
-# A row of firmware/README.md: files, use, package, licence, source packages.
-ROW = re.compile(r"^\| (`[^|]*`) \| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$")
-COMMON = {"GPL-2+": "GPL-2", "GPL-3+": "GPL-3"}
+# SPDX -> the names of Debian's copyright files.
+NAMES = {"GPL-2.0-or-later": "GPL-2+", "GPL-3.0-or-later": "GPL-3+", "BSD-2-Clause": "BSD-2-clause"}
 BSD_2 = """ Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
  following conditions are met: redistributions of source code must retain the copyright notice, this list of conditions
  and the following disclaimer; redistributions in binary form must reproduce them in the documentation and/or other
@@ -35,48 +35,53 @@ def files(staged):
     return sorted(path for path in staged.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
+def lists_of_licences(staged):
+    """Returns the folder with the licences and sources of what is staged. It is fetched once for each record of versions."""
+    key = hashlib.sha256((staged / "manifest").read_bytes()).hexdigest()[:12]
+    folder = ROOT / f"integration/.cache/firmware-licences-{key}"
+    # SOURCES is written last.
+    if not (folder / "SOURCES").exists():
+        subprocess.run([str(ROOT / "firmware/stage"), "--licences", str(folder), str(staged)], check=True, stdout=subprocess.DEVNULL)
+    return sorted(folder.iterdir())
+
+
 def record(staged):
-    """Returns package -> (version, suite) and file -> package, as the staging folder's manifest has them."""
-    packages, origin, name = {}, {}, None
+    """Returns package -> (version, suite, files) of what is staged, as its manifest has it."""
+    packages, name = {}, None
     for line in (staged / "manifest").read_text().splitlines():
         words = line.split()
         if words[:1] == ["package"]:
             name = words[3]
-            packages[name] = (words[4], words[1])
+            packages[name] = (words[4], words[1], [])
         elif words[:1] == ["file"]:
-            origin[words[1]] = name
-    return packages, origin
+            packages[name][2].append(words[1])
+    return packages
 
 
-def licence_rows():
-    """Returns package -> (licence, source packages), from the table that people read."""
-    rows = {}
-    for line in (ROOT / "firmware/README.md").read_text().splitlines():
-        if row := ROW.match(line):
-            for package in row.group(3).split(", "):
-                rows[package.strip()] = (row.group(4).strip(), row.group(5).strip())
-    return rows
+def licences():
+    """Returns package -> licence, as firmware/manifest names it."""
+    found, name = {}, None
+    for line in (ROOT / "firmware/manifest").read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["package"]:
+            name = words[3]
+        elif words[:1] == ["licence"]:
+            found[name] = words[1]
+    return found
 
 
 def copyright_file(staged):
-    """Returns the machine-readable copyright file: each program with its licence, and where its source is."""
-    packages, origin = record(staged)
-    rows = licence_rows()
-    texts = []
-    paragraphs = [f"Format: {FORMAT}\nUpstream-Name: bootlatch-firmware\nComment:\n Programs of other projects, as Debian built them."
-                  "\n The source of each is Debian's, of the version that is named: `apt-get source SOURCE=VERSION` with a deb-src line,"
-                  "\n or https://snapshot.debian.org/source/SOURCE/\n .\n Parts of them have other licences, listed by the file copyright of the same Debian package."]
-    for name, (version, suite) in packages.items():
-        licence, sources = rows[name]
-        own = sorted(file for file, package in origin.items() if package == name and (staged / file).exists())
-        if not own:
-            continue
-        texts.append(licence)
-        paragraphs.append("Files: " + "\n       ".join(f"usr/share/bootlatch/firmware/{file}" for file in own)
-                          + f"\nCopyright: {HOLDERS[name]}\nLicense: {licence}\nComment: From Debian {suite}'s package {name} {version}; source: {sources}.")
-    for licence in sorted(set(texts)):
-        text = BSD_2 if licence not in COMMON else (
-            f" GNU General Public License, version {licence[4]} or later.\n On Debian systems its text is in /usr/share/common-licenses/{COMMON[licence]};"
-            f" elsewhere\n https://www.gnu.org/licenses/gpl-{licence[4]}.0.txt")
-        paragraphs.append(f"License: {licence}\n{text}")
+    """Returns the machine-readable copyright file: each program with its licence. SOURCES says where its source is."""
+    named = licences()
+    paragraphs = [f"Format: {FORMAT}\nUpstream-Name: bootlatch-firmware\nComment:\n Programs of other projects, as Debian built them. SOURCES, next to this file, names the"
+                  "\n source package of each with its version, and where it is. The files *.copyright are Debian's own lists"
+                  "\n of all licences of each package."]
+    for name, (version, suite, files) in record(staged).items():
+        own = "\n       ".join(f"usr/share/bootlatch/firmware/{file}" for file in sorted(files))
+        paragraphs.append(f"Files: {own}\nCopyright: {HOLDERS[name]}\nLicense: {NAMES[named[name]]}\nComment: From Debian {suite}'s package {name} {version}.")
+    for name in sorted({NAMES[named[package]] for package in record(staged)}):
+        text = BSD_2 if not name.startswith("GPL") else (
+            f" GNU General Public License, version {name[4]} or later.\n On Debian systems its text is in /usr/share/common-licenses/{name[:-1]}; elsewhere"
+            f"\n https://www.gnu.org/licenses/gpl-{name[4]}.0.txt")
+        paragraphs.append(f"License: {name}\n{text}")
     return "\n\n".join(paragraphs) + "\n"

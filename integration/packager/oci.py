@@ -8,7 +8,7 @@ import json
 
 from packager import archive, firmware, licences
 from packager.release import ROOT
-from packager.stage import DOC, TARGETS, put, settle, stripped
+from packager.stage import DOC, TARGETS, put, settle, stage_firmware_documents, stripped
 
 # Debian's name -> architecture and variant of OCI.
 PLATFORMS = {"amd64": ("amd64", None), "arm64": ("arm64", None), "armhf": ("arm", "v7"), "armel": ("arm", "v5")}
@@ -30,7 +30,7 @@ def stage_image(tree, binary, architecture, staged, release):
     for path in firmware.files(staged):
         put(tree, f"usr/share/bootlatch/firmware/{path.relative_to(staged)}", path)
     put(tree, f"{DOC}/copyright", licences.rust_copyright(ROOT, TARGETS[architecture], static=True))
-    put(tree, f"{DOC}/copyright.firmware", firmware.copyright_file(staged))
+    stage_firmware_documents(tree, staged)
     for name in ("LICENSE-MIT", "LICENSE-APACHE"):
         put(tree, f"{DOC}/{name}", ROOT / name)
     settle(tree, release.epoch)

@@ -88,9 +88,16 @@ def stage_firmware(tree, staged, release):
     """Fills a tree with the boot programs that firmware/stage put into a folder, their digests and their licences."""
     for path in firmware.files(staged):
         put(tree, f"usr/share/bootlatch/firmware/{path.relative_to(staged)}", path)
-    put(tree, "usr/share/doc/bootlatch-firmware/copyright", firmware.copyright_file(staged))
+    stage_firmware_documents(tree, staged)
     put(tree, "usr/share/doc/bootlatch-firmware/README.md", ROOT / "firmware/README.md")
     settle(tree, release.epoch)
+
+
+def stage_firmware_documents(tree, staged):
+    """Puts the licences of the boot programs, and where their sources are, into the tree."""
+    put(tree, "usr/share/doc/bootlatch-firmware/copyright", firmware.copyright_file(staged))
+    for path in firmware.lists_of_licences(staged):
+        put(tree, f"usr/share/doc/bootlatch-firmware/{path.name}", path)
 
 
 def settle(tree, epoch):

@@ -64,7 +64,7 @@ def test_an_archive_for_routeros_has_one_architecture_and_no_compression(images)
             names = layer.getnames()
             assert {entry.uid for entry in layer.getmembers()} == {0} and {entry.mtime for entry in layer.getmembers()} == {EPOCH}
     assert "usr/bin/bootlatch" in names and "usr/share/bootlatch/firmware/undionly.kpxe" in names and "tmp" in names
-    assert "usr/share/doc/bootlatch/copyright" in names and "usr/share/doc/bootlatch/copyright.firmware" in names
+    assert "usr/share/doc/bootlatch/copyright" in names and "usr/share/doc/bootlatch-firmware/SOURCES" in names
     assert not [name for name in names if name.startswith(("bin/", "lib/", "usr/lib"))], "from scratch"
 
 

@@ -102,13 +102,16 @@ def test_the_copyright_file_names_every_crate_that_is_linked(unpacked):
 
 def test_each_boot_program_has_its_licence_and_its_source(unpacked):
     folder = unpacked[1] / "usr/share/bootlatch/firmware"
-    found = paragraphs(unpacked[1] / "usr/share/doc/bootlatch-firmware/copyright")
+    doc = unpacked[1] / "usr/share/doc/bootlatch-firmware"
+    found, sources = paragraphs(doc / "copyright"), (doc / "SOURCES").read_text()
     named = {name.strip(): entry for entry in found for name in entry.get("Files", "").split("\n")}
     programs = [path for path in folder.rglob("*") if path.suffix in (".efi", ".kpxe", ".0", ".c32", ".e64")]
     assert len(programs) == 10
     for path in programs:
         entry = named[f"usr/share/bootlatch/firmware/{path.relative_to(folder)}"]
-        assert re.search(r"source: \S+", entry["Comment"]) and entry["License"], entry
+        package = re.search(r"package (\S+) ", entry["Comment"]).group(1)
+        assert entry["License"] and (doc / f"{package}.copyright").stat().st_size > 1000, entry
+        assert re.search(rf"^{re.escape(path.name)}: .*\n +source: \S+ \S+, https://", sources, re.M), path
     # The digests of the staging folder hold in the package.
     run("sh", "-c", f"cd {folder} && awk '$1 == \"file\" {{ print $4 \"  \" $2 }}' manifest | sha256sum -c")
 
