@@ -175,7 +175,8 @@ fn completion_warning(host: &Host, found: &BootReferences<'_>) -> Option<String>
 mod tests {
     use super::*;
     use crate::fleet::{
-        BootConfigSpec, Format, HostSpec, HostStatus, ImageSpec, ImageStatus, KernelFiles, Meta, Portal,
+        BootConfigSpec, Format, HardwareDetails, HostSpec, HostStatus, ImageSpec, ImageStatus, KernelFiles, Meta,
+        Portal,
     };
 
     fn name(text: &str) -> Name {
@@ -219,6 +220,33 @@ mod tests {
             let config = self.host.spec.boot_config_ref.as_ref().map(|_| &self.config);
             let (same_machine, completion) = (self.same_machine.clone(), self.completion);
             boot_warnings(&self.host, &BootReferences { image: &self.image, config, same_machine, completion })
+        }
+    }
+
+    #[test]
+    fn an_initrd_fits_into_memory_packed_and_unpacked() {
+        const MIB: u64 = 1 << 20;
+        let needed = |memory: Option<u64>, method: Method, argument: Option<&str>| {
+            let mut scene = Scene::new();
+            scene.image.spec.method = method;
+            scene.image.spec.kernel_arguments.extend(argument.map(str::to_owned));
+            scene.image.status.kernel = Some(KernelFiles::default());
+            scene.image.status.size_bytes = Some(900 * MIB);
+            scene.image.status.kernel_size = Some(KernelSize { kernel_bytes: 10 * MIB, initrd_bytes: 100 * MIB });
+            let hardware = HardwareDetails { ram_mebibytes: memory, ..HardwareDetails::default() };
+            scene.host.status.hardware = Some(Box::new(hardware));
+            scene.warnings().into_iter().map(|warning| (warning.risk, warning.message)).next()
+        };
+        let (risk, message) = needed(Some(209), Method::Kernel, None).unwrap();
+        assert_eq!(risk, BootRisk::MemoryTooSmall);
+        assert!(message.contains("more than 210 MiB, and the machine has 209 MiB"), "{message}");
+        for whole in ["url=http://10.77.0.2/iso/live", "root=live:http://10.77.0.2/a.iso"] {
+            let (_, message) = needed(Some(1000), Method::Kernel, Some(whole)).unwrap();
+            assert!(message.contains("the ISO that it fetches") && message.contains("1110 MiB"), "{message}");
+        }
+        let fits = [(Some(210), Method::Kernel), (None, Method::Kernel), (Some(1), Method::Sanboot)];
+        for (memory, method) in fits {
+            assert_eq!(needed(memory, method, Some("url=http://10.77.0.2/seed/")), None, "{memory:?}");
         }
     }
 
