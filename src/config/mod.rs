@@ -354,6 +354,7 @@ impl ConfigError {
                 Some((line, _)) if line.starts_with("line ") => format!("{}: {line}", path.display()),
                 _ => path.display().to_string(),
             },
+            Self::NoInterface { path } => format!("{}: interface", path.display()),
             Self::Value { place, key, .. } => format!("{place}: {key}"),
         }
     }
