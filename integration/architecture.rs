@@ -54,7 +54,6 @@ const IO_EDGE: &[&str] = &[
     "appliance/memory.rs",
     "appliance/mod.rs",
     "appliance/privileges.rs",
-    "appliance/settings.rs",
     "appliance/state_dir.rs",
     "appliance/unconfigured.rs",
     "appliance/watchdog.rs",

@@ -22,7 +22,7 @@ pub fn bind(state_dir: &Path) -> anyhow::Result<Vec<UnixListener>> {
     Ok(bound)
 }
 
-/// Gives the group's socket to the user that the server becomes, after root has bound it.
+/// Changes the owner of the group's socket, which root has bound, to the user that the server becomes.
 ///
 /// # Errors
 /// The file system refuses.
