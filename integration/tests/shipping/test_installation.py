@@ -107,6 +107,18 @@ def test_an_upgrade_keeps_the_edited_configuration_and_the_state(installed):
     assert names_of_hosts(installed) == ["kept"]
 
 
+def test_settings_of_the_site_in_conf_d_leave_the_package_file_as_it_is(box):
+    box.put_packages(box.versions["0.1.0"])
+    box.run("sh", "-c", "cat >/etc/bootlatch/conf.d/10-site.toml", text=CHOSEN)
+    box.systemctl("restart", "bootlatch")
+    running(box)
+    assert box.run("dpkg", "--verify", "bootlatch") == ""
+    box.put_packages(box.versions["0.2.0"])
+    assert box.run("cat", "/etc/bootlatch/conf.d/10-site.toml") == CHOSEN and box.run("dpkg", "--verify", "bootlatch") == ""
+    running(box)
+    box.apt("purge", "bootlatch", "bootlatch-firmware")
+
+
 def test_an_upgrade_leaves_the_server_alone_if_its_configuration_is_not_valid(installed):
     before = running(installed)
     installed.configure('interface = "lan0"\nnonsense = 1\n')

@@ -11,7 +11,7 @@ from support.packages import EPOCH, debs
 from support.programs import ROOT, bootlatch
 
 # The bytes of /etc/bootlatch/bootlatch.toml. dpkg and rpm ask each site that edited the file about every change of it.
-SHIPPED_CONFIGURATION = "1a8f4ff5fa6bdbe18415bb505d672a1ec5a8e847169d913ccd1c9493aec86193"
+SHIPPED_CONFIGURATION = "54467167295b7ba705f2fc1a3d2e0974b5f38ba3844b03821b18951ce39fa9fe"
 
 
 def digest(path):
