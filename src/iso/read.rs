@@ -118,12 +118,14 @@ impl ReadAt for ImageFile {
 /// unspecified.
 ///
 /// # Errors
-/// Returns `WouldBlock` if they are not all there, or the file system has no such reads (EOPNOTSUPP).
+/// Returns `WouldBlock` if they are not all there, or the file system or the kernel has no such reads (EOPNOTSUPP, ENOSYS).
 pub fn try_read_file_at(file: &File, offset: u64, into: &mut [u8]) -> io::Result<()> {
     let wanted = into.len();
     match preadv2(file, &mut [io::IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT) {
         Ok(read) if read == wanted => Ok(()),
-        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
         Err(error) => Err(error.into()),
     }
 }

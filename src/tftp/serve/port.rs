@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::tftp::serve::mmsg::set_dont_fragment;
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -178,6 +179,8 @@ impl AsFd for UdpPort {
 
 /// Time for which the MTU of an interface is cached.
 const MTU_TTL: Duration = Duration::from_secs(10);
+/// MTU in octets where the kernel does not tell it.
+const ETHERNET_MTU: u32 = 1500;
 
 /// The MTUs towards peers, by listener and interface number.
 #[derive(Debug, Default)]
@@ -211,8 +214,12 @@ fn mtu(peer: SocketAddr) -> io::Result<u32> {
     let socket = UdpSocket::bind(any)?;
     socket.connect(peer)?;
     // On an IPv6 socket the option of the IPv4 level returns the MTU of the same route.
-    let mtu = getsockopt(&socket, sockopt::IpMtu)?;
-    u32::try_from(mtu).map_err(io::Error::other)
+    match getsockopt(&socket, sockopt::IpMtu) {
+        Ok(mtu) => u32::try_from(mtu).map_err(io::Error::other),
+        // qemu-user has no such option.
+        Err(Errno::ENOPROTOOPT) => Ok(ETHERNET_MTU),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn scope(peer: SocketAddr) -> u32 {
