@@ -89,7 +89,7 @@ pub struct Access {
     pub trust_loopback: bool,
     /// Whether clients of the Unix socket get the admin's role.
     pub trust_socket: bool,
-    /// Addresses of the proxies whose `X-Forwarded-For` is trusted.
+    /// Addresses of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub proxies: Vec<IpNet>,
 }
 
@@ -157,7 +157,8 @@ impl Access {
         self.proxies.iter().any(|net| net.contains(&address))
     }
 
-    /// Returns the client of the configured proxies: the last address of `X-Forwarded-For` that is not one of them.
+    /// Returns the client of the configured proxies: the last address of `X-Forwarded-For` that is not one of them, with
+    /// the encryption that `X-Forwarded-Proto` names.
     ///
     /// A request that came through any proxy is not a local one, whether the proxy is configured or shows by its header
     /// fields.
@@ -177,7 +178,11 @@ impl Access {
                 break;
             }
         }
-        Peer { address: nearest, is_local: false, ..peer }
+        let protocol = headers.get_all("x-forwarded-proto").iter().next_back().and_then(|value| value.to_str().ok());
+        // The last proxy is the one that is configured.
+        let protocol = protocol.and_then(|protocols| protocols.rsplit(',').next()).map(str::trim);
+        let is_encrypted = protocol.map(|protocol| protocol.eq_ignore_ascii_case("https"));
+        Peer { address: nearest, is_local: false, is_encrypted, ..peer }
     }
 }
 
@@ -236,7 +241,7 @@ mod tests {
     fn role(access: &Access, trust: PeerTrust, header: &str) -> Role {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, header.parse().unwrap());
-        access.role(&Peer { address: None, local: None, is_local: false, trust }, &headers)
+        access.role(&Peer { address: None, local: None, is_local: false, trust, is_encrypted: None }, &headers)
     }
 
     #[test]
@@ -275,7 +280,7 @@ mod tests {
         for (trust, header, expected) in rows {
             let fields = [("authorization", header), ("sec-fetch-site", "cross-site")];
             let headers = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            let peer = Peer { address: None, local: None, is_local: false, trust };
+            let peer = Peer { address: None, local: None, is_local: false, trust, is_encrypted: None };
             assert_eq!(access.role(&peer, &headers.into_iter().collect()), expected, "{trust:?} {header}");
         }
     }
@@ -302,7 +307,8 @@ mod tests {
             let fields = fields.iter().copied().chain([("cookie", cookie)]);
             let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let headers: HeaderMap = fields.collect();
-            let peer = Peer { address: None, local: None, is_local: true, trust: PeerTrust::Network };
+            let peer =
+                Peer { address: None, local: None, is_local: true, trust: PeerTrust::Network, is_encrypted: None };
             assert_eq!(access.role(&peer, &headers), expected, "{headers:?}");
         }
     }
@@ -322,6 +328,7 @@ mod tests {
                 local: None,
                 is_local: address.is_loopback(),
                 trust: PeerTrust::Network,
+                is_encrypted: None,
             };
             access.role(&access.origin(peer, &headers), &headers)
         };
@@ -343,6 +350,34 @@ mod tests {
         }
     }
 
+    fn peer(from: &str) -> Peer {
+        let address = from.parse().ok();
+        Peer { address, local: None, is_local: false, trust: PeerTrust::Network, is_encrypted: None }
+    }
+
+    #[test]
+    fn a_forwarded_protocol_is_believed_of_configured_proxies_only() {
+        let place = tempfile::tempdir().unwrap();
+        let access = access(place.path());
+        let rows: [(&str, Option<bool>, &[&str], Option<bool>); 9] = [
+            ("10.0.0.1", None, &["https"], Some(true)),
+            ("10.0.0.1", None, &["HTTPS"], Some(true)),
+            ("10.0.0.1", None, &["http"], Some(false)),
+            ("10.0.0.1", Some(true), &["http"], Some(false)),
+            ("10.0.0.1", None, &["http, https"], Some(true)),
+            ("10.0.0.1", None, &["https", "http"], Some(false)),
+            ("10.0.0.1", Some(true), &[], None),
+            ("192.168.1.9", None, &["https"], None),
+            ("192.168.1.9", Some(true), &["http"], Some(true)),
+        ];
+        for (from, is_encrypted, protocols, expected) in rows {
+            let name = hyper::header::HeaderName::from_static("x-forwarded-proto");
+            let headers = protocols.iter().map(|protocol| (name.clone(), protocol.parse().unwrap())).collect();
+            let origin = access.origin(Peer { is_encrypted, ..peer(from) }, &headers);
+            assert_eq!(origin.is_encrypted, expected, "{from} {protocols:?}");
+        }
+    }
+
     #[test]
     fn a_forwarded_address_is_believed_of_configured_proxies_only() {
         let place = tempfile::tempdir().unwrap();
@@ -350,8 +385,7 @@ mod tests {
         let origin = |from: &str, hops: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", hops.parse().unwrap());
-            let peer = Peer { address: from.parse().ok(), local: None, is_local: false, trust: PeerTrust::Network };
-            access.origin(peer, &headers).address.map(|address| address.to_string())
+            access.origin(peer(from), &headers).address.map(|address| address.to_string())
         };
         let rows = [
             ("192.168.1.9", "10.9.9.9", Some("192.168.1.9")),

@@ -167,7 +167,7 @@ fn without_protocols() -> ProtocolQueries {
 
 /// Returns a client at an address of the network.
 pub fn peer(address: impl Into<IpAddr>) -> Peer {
-    Peer { address: Some(address.into()), local: None, is_local: false, trust: PeerTrust::Network }
+    Peer { address: Some(address.into()), local: None, is_local: false, trust: PeerTrust::Network, is_encrypted: None }
 }
 
 /// Returns the JSON of the host `vm`, with more fields of its spec.

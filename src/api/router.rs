@@ -196,6 +196,7 @@ async fn report(shared: &Shared, peer: &Peer, target: Target<'_>, request: Reque
 /// Answers a path without a route: under the paths of the object API with 401 first.
 async fn no_route(shared: &Shared, peer: &Peer, serves: Serves, parts: &[&str], request: Request<Incoming>) -> Reply {
     let status = match parts.first() {
+        Some(&"ui") if serves == Serves::Everything => return ui::no_page(),
         Some(&"redfish") if serves == Serves::Everything => return redfish::answer(shared, peer, parts, request).await,
         Some(&("api" | "apis" | "openapi")) if serves == Serves::Everything => {
             authorize(shared, peer, request.headers(), Caller::Viewer).err()

@@ -186,7 +186,8 @@ impl Accepted {
                     Err(_) => return tracing::debug!(%from, "TLS handshake timed out"),
                 };
                 let stream = MeteredStream::new(stream, Some(limits.meter()));
-                serve_http1(stream, Peer { trust, ..peer }, &recent, serves, &*handler, stop).await;
+                serve_http1(stream, Peer { trust, is_encrypted: Some(true), ..peer }, &recent, serves, &*handler, stop)
+                    .await;
             }
         }
     }

@@ -13,6 +13,9 @@ pub struct Peer {
     pub is_local: bool,
     /// Trust that the connection itself earns, before any token.
     pub trust: PeerTrust,
+    /// Whether the client's own connection is encrypted; `None` if that is not known, since a proxy that is not configured
+    /// may have ended TLS.
+    pub is_encrypted: Option<bool>,
 }
 
 /// The trust in a connection, by its transport.
@@ -43,12 +46,12 @@ impl Peer {
         let canonical = |address: SocketAddr| address.ip().to_canonical();
         let address = canonical(from);
         let (local, is_local) = (local.map(canonical), address.is_loopback());
-        Self { address: Some(address), local, is_local, trust: PeerTrust::Network }
+        Self { address: Some(address), local, is_local, trust: PeerTrust::Network, is_encrypted: None }
     }
 
     /// Returns the client of a connection over the Unix socket.
     pub fn of_socket() -> Self {
-        Self { address: None, local: None, is_local: false, trust: PeerTrust::Socket }
+        Self { address: None, local: None, is_local: false, trust: PeerTrust::Socket, is_encrypted: None }
     }
 }
 

@@ -128,6 +128,18 @@ pub fn login(next: &str, error: Option<&str>) -> String {
     document("Log in", "login", None, &body)
 }
 
+/// Returns the page that says why a request was refused.
+pub fn refusal(message: &str) -> String {
+    let body = html! {
+        main.login #main {
+            h1 { "bootlatch" }
+            p.error role="alert" { (message) }
+            p { a href="/ui/login" { "Log in" } }
+        }
+    };
+    document("Refused", "login", None, &body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,10 +57,12 @@ def chromium():
 class Window:
     """A browser window with cookies of its own. It records what the page logs as errors, and each request."""
 
-    def __init__(self, browser, server, theme="light", width=1366, height=820, port=PORT):
-        self.server, self.base = server, f"http://{server.address}" + ("" if port == 80 else f":{port}")
+    def __init__(self, browser, server, theme="light", width=1366, height=820, port=PORT, scheme="http", address=None):
+        self.server = server
+        self.base = f"{scheme}://{address or server.address}" + ("" if port == 80 else f":{port}")
+        # The certificates of tests are signed by nobody.
         self.context = browser.new_context(base_url=self.base, color_scheme=theme, viewport={"width": width, "height": height},
-                                           reduced_motion="reduce")
+                                           reduced_motion="reduce", ignore_https_errors=True)
         self.context.set_default_timeout(15000 * slowness())
         self.page = self.context.new_page()
         self.errors, self.requests = [], []

@@ -101,6 +101,11 @@ impl Status {
         Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
+    /// Returns 401 Unauthorized for a page in a browser.
+    pub fn login_ended() -> Self {
+        Self::failure(StatusCode::UNAUTHORIZED, "Unauthorized", "Your login has ended. Log in again.")
+    }
+
     /// Returns 403 Forbidden.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::failure(StatusCode::FORBIDDEN, "Forbidden", message)

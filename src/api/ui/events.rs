@@ -59,14 +59,20 @@ pub fn events(
     stop: Stop,
 ) -> Result<Reply, Status> {
     let query = StreamQuery::parse(query);
-    let version = position(headers, &query).ok_or_else(|| Status::bad_request("since: missing; expected a version"))?;
+    let version = position(headers, &query).ok_or_else(|| {
+        Status::bad_request("The page did not say which changes it has (since). Load the page again.")
+    })?;
     let store = &shared.gate.store;
     if version > store.load().version {
-        return Err(Status::gone(format!("version {version} does not exist yet")));
+        return Err(Status::gone(format!(
+            "The server knows no version {version}: its database was replaced. The page loads everything again."
+        )));
     }
-    store.since(version, 1).map_err(|error: TooOld| Status::gone(error.to_string()))?;
+    store.since(version, 1).map_err(|error: TooOld| {
+        Status::gone(format!("The page was away for too long: {error}. It loads everything again."))
+    })?;
     let place = shared.streams.take(peer.address);
-    let place = place.map_err(|_| Status::too_many_requests("too many open pages: close some of them"))?;
+    let place = place.map_err(|_| Status::too_many_requests("Too many pages are open. Close some of them."))?;
     let left = end.map(|end| Duration::try_from(end.duration_since(now())).unwrap_or_default());
     let events = EventStream {
         gate: shared.gate.clone(),

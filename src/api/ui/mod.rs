@@ -59,7 +59,7 @@ pub async fn answer(
     let mut reply = match endpoint {
         UiEndpoint::Start => redirect(START),
         UiEndpoint::Login => page(StatusCode::OK, layout::login(&next_of(request.uri().query()), None)),
-        UiEndpoint::LogIn => log_in(shared, request).await.unwrap_or_else(|status| status.reply()),
+        UiEndpoint::LogIn => log_in(shared, peer, request).await.unwrap_or_else(|status| refusal(&status)),
         UiEndpoint::LogOut => log_out(request.headers()),
         UiEndpoint::Asset => asset(parts, request.headers()),
         UiEndpoint::Rows | UiEndpoint::Events => {
@@ -98,7 +98,7 @@ async fn data(
     stop: &Stop,
 ) -> Result<Reply, Status> {
     if role < Role::Viewer {
-        return Err(Status::unauthorized(false));
+        return Err(Status::login_ended());
     }
     match endpoint {
         UiEndpoint::Events => {
@@ -123,12 +123,22 @@ fn list_page(endpoint: UiEndpoint, viewer: layout::Viewer) -> String {
 }
 
 fn host_page(shared: &Shared, parts: &[&str], viewer: layout::Viewer) -> Reply {
-    let [.., namespace, name] = parts else { return Status::no_route().reply() };
+    let [.., namespace, name] = parts else { return no_page() };
     let host = host_key(&format!("{namespace}/{name}")).and_then(|key| shared.gate.store.load().get(&key));
     match host {
         Some(_) => page(StatusCode::OK, layout::page(name, "host", viewer, &pages::host(namespace, name))),
         None => page(StatusCode::NOT_FOUND, layout::page("Not found", "none", viewer, &pages::no_host(name))),
     }
+}
+
+/// Answers a path below `/ui` without a page.
+pub fn no_page() -> Reply {
+    refusal(&Status::not_found_message("There is no such page."))
+}
+
+/// Returns a refusal as a page: a person reads it.
+fn refusal(status: &Status) -> Reply {
+    page(status.reply().status(), layout::refusal(status.message()))
 }
 
 fn viewer(role: Role) -> Option<layout::Viewer> {
@@ -140,17 +150,19 @@ fn viewer(role: Role) -> Option<layout::Viewer> {
 }
 
 /// Logs a browser in: the token of the form becomes a cookie that scripts cannot read.
-async fn log_in(shared: &Shared, request: Request<Incoming>) -> Result<Reply, Status> {
+async fn log_in(shared: &Shared, peer: &Peer, request: Request<Incoming>) -> Result<Reply, Status> {
     let (head, body) = request.into_parts();
     if !is_same_origin(&head.headers) {
-        return Err(Status::forbidden("the login form of another site: open this server's own page"));
+        return Err(Status::forbidden(
+            "This form came from another site. Open the page of this server itself, and log in there.",
+        ));
     }
     let form = body::read_at_most(body, MAX_FORM_BYTES).await?;
     let field = |wanted: &str| form_urlencoded::parse(&form).find(|(name, _)| name == wanted).map(|(_, value)| value);
     let next = own_path(&field("next").unwrap_or_default());
     // A token is pasted with the line break of its file.
     let token = field("token").unwrap_or_default().trim().to_owned();
-    let Some(cookie) = shared.access.log_in(&token, is_encrypted(&head.headers)) else {
+    let Some(cookie) = shared.access.log_in(&token, is_encrypted(peer, &head.headers)) else {
         return Ok(page(StatusCode::UNAUTHORIZED, layout::login(&next, Some("This is not a valid token."))));
     };
     let mut reply = redirect(&next);
@@ -161,7 +173,9 @@ async fn log_in(shared: &Shared, request: Request<Incoming>) -> Result<Reply, St
 
 fn log_out(headers: &HeaderMap) -> Reply {
     if !is_same_origin(headers) {
-        return Status::forbidden("the request of another site: log out on this server's own page").reply();
+        return refusal(&Status::forbidden(
+            "This request came from another site. Log out on the page of this server itself.",
+        ));
     }
     let mut reply = redirect("/ui/login");
     if let Ok(cookie) = HeaderValue::try_from(session::remove_cookie()) {
@@ -170,16 +184,18 @@ fn log_out(headers: &HeaderMap) -> Reply {
     reply
 }
 
-/// Returns whether the page that sent a form was loaded over TLS; a proxy may have ended it.
-fn is_encrypted(headers: &HeaderMap) -> bool {
-    headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
+/// Returns whether the page that sent a form was loaded over TLS. Where a proxy that is not configured may have ended it,
+/// the browser's own word counts.
+fn is_encrypted(peer: &Peer, headers: &HeaderMap) -> bool {
+    let is_origin = || headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+    peer.is_encrypted.unwrap_or_else(is_origin)
 }
 
 /// Answers with a file, compressed unless the client cannot read that. A URL of another version than the present one is
 /// not kept.
 fn asset(parts: &[&str], headers: &HeaderMap) -> Reply {
-    let [.., version, name] = parts else { return Status::no_route().reply() };
-    let Some(found) = assets::asset(name) else { return Status::no_route().reply() };
+    let [.., version, name] = parts else { return no_page() };
+    let Some(found) = assets::asset(name) else { return no_page() };
     let is_compressed = accepts_gzip(headers);
     let content = match is_compressed {
         true => Cow::Borrowed(found.gzip),
