@@ -19,6 +19,7 @@ use crate::boot::Site;
 use crate::boot::rehearsal::{Attachment, ServedFile, StepDecision};
 use crate::fleet::{Kind, Mac, Object, Phase};
 use crate::gate::fixture::Fixture;
+use crate::gate::interfaces::HeardNetwork;
 use crate::gate::load_faults::LoadFaults;
 use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolQueries};
 use crate::http::connection_limits::MeteredStream;
@@ -149,7 +150,8 @@ impl ApiFixture {
 fn without_protocols() -> ProtocolQueries {
     ProtocolQueries {
         dhcp: Box::new(|_, _| Box::pin(async { Err(DhcpRehearsalError::Off) })),
-        interfaces: Box::new(|| Box::pin(async { Some(Vec::new()) })),
+        network: Box::new(|| Box::pin(async { Some(HeardNetwork::default()) })),
+        end_lease: Box::new(|_| Box::pin(async { Some(Ok(None)) })),
         tftp: Box::new(|url, _| ServedFile { url, bytes: None, sha256: None, error: Some("no such file".into()) }),
         iscsi: Box::new(|login| {
             let attachment = Attachment {

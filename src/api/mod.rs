@@ -7,6 +7,7 @@ mod cleanup;
 pub mod fixture;
 pub mod generate;
 pub mod machine;
+pub mod network;
 pub mod objects;
 pub mod openapi;
 pub mod ops;

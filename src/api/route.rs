@@ -215,6 +215,14 @@ pub enum ApiEndpoint {
     Rehearsal,
     /// Lists the server's interfaces, with the servers heard on them.
     Interfaces,
+    /// Lists the relays whose DHCP messages arrived.
+    Relays,
+    /// Lists the leases.
+    Leases,
+    /// Ends a lease.
+    EndLease,
+    /// Counts what was dropped and refused.
+    Drops,
     /// Lists the settings in force.
     Settings,
 }

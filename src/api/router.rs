@@ -22,17 +22,16 @@ use crate::api::objects::{
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
 use crate::api::state::Shared;
-use crate::api::{generate, openapi, redfish, rehearsal, route_search, settings, ui, uploads};
+use crate::api::{generate, network, openapi, redfish, rehearsal, route_search, settings, ui, uploads};
 use crate::boot::{DropReason, Reason};
 use crate::event::Protocol;
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BadName, Key, Kind, Name, Object};
-use crate::gate::interfaces::InterfaceList;
 use crate::http::connection_limits::ConnectionRefusal;
 use crate::http::handler::Handler;
 use crate::http::limits::Stop;
 use crate::http::peer::{Peer, Serves};
-use crate::http::reply::{RepeatedContent, Reply, json, text};
+use crate::http::reply::{RepeatedContent, Reply, text};
 
 /// Maximum number of segments of a path that are looked at; a file's path may have more.
 const MAX_SEGMENTS: usize = 16;
@@ -370,7 +369,11 @@ async fn api(
             events::list(shared, target.parameter("namespace"), request.uri().query(), request.headers()).await
         }
         ApiEndpoint::Rehearsal => rehearsal::machine(shared, request.uri().query(), role).await,
-        ApiEndpoint::Interfaces => interfaces(shared).await,
+        ApiEndpoint::Interfaces => network::interfaces(shared).await,
+        ApiEndpoint::Relays => network::relays(shared).await,
+        ApiEndpoint::Leases => Ok(network::leases(shared)),
+        ApiEndpoint::EndLease => network::end_lease(shared, target.parameter("address").unwrap_or_default()).await,
+        ApiEndpoint::Drops => Ok(network::drops(shared)),
         ApiEndpoint::Settings => Ok(settings::list(&shared.settings.load())),
         ApiEndpoint::ListNamespaces => namespaces::list(shared, request.uri().query(), request.headers()),
         ApiEndpoint::ReadNamespace => {
@@ -386,13 +389,6 @@ async fn timeline(shared: &Shared, key: Option<&Key>, options: &Options, stop: &
         true => timeline_watch::watch(shared, key, stop.clone()).await,
         false => actions::timeline(shared, key).await,
     }
-}
-
-/// Answers `/api/v1/interfaces`.
-async fn interfaces(shared: &Shared) -> Result<Reply, Status> {
-    let heard = (shared.queries.interfaces)().await;
-    let items = heard.ok_or_else(|| Status::unavailable("the DHCP service is busy: try again"))?;
-    Ok(json(StatusCode::OK, &InterfaceList::new(items)))
 }
 
 /// Answers a request for objects of a kind, for one of them, or for a part of one.

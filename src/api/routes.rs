@@ -1,6 +1,7 @@
 //! The table of routes: every path that the server answers, with its operations.
 
 mod entries;
+mod network;
 mod ui;
 
 use crate::api::route::ApiEndpoint as Api;
@@ -12,9 +13,10 @@ use crate::api::route::{Endpoint, Resource, Review, Route, RouteMethod};
 use crate::fleet::Kind::{self, BareMetalHost, BootConfig, IscsiCdrom};
 
 use entries::{delete, get, machine, patch, post, put, redfish, route};
+use network::NETWORK_ROUTES;
 use ui::UI_ROUTES;
 
-/// Every route of the server but those of the web page.
+/// Every route of the server but those of the network and of the web page.
 static ROUTES: &[Route] = &[
     // What machines ask.
     route(
@@ -421,15 +423,6 @@ static ROUTES: &[Route] = &[
         )],
     ),
     route(
-        "/api/v1/interfaces",
-        &[get(
-            "listInterfaces",
-            "Lists the server's interfaces with DHCP, and the other servers heard on them.",
-            Viewer,
-            Endpoint::Api(Api::Interfaces),
-        )],
-    ),
-    route(
         "/api/v1/settings",
         &[get("listSettings", "Lists the settings in force.", Viewer, Endpoint::Api(Api::Settings))],
     ),
@@ -546,7 +539,7 @@ static ROUTES: &[Route] = &[
 
 /// Returns all routes.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(UI_ROUTES)
+    ROUTES.iter().chain(NETWORK_ROUTES).chain(UI_ROUTES)
 }
 
 /// Returns every subresource with its Kubernetes verbs, in the table's order.

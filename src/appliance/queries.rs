@@ -11,15 +11,19 @@ use crate::tftp::serve::boot_files::BootFiles;
 
 /// Returns the questions that the running protocols answer.
 pub fn connect(dhcp: DhcpQueries, files: Arc<BootFiles>, policy: AttachPolicy, gate: &Arc<Gate>) -> ProtocolQueries {
-    let (gate, heard) = (gate.clone(), dhcp.clone());
+    let (gate, heard, ended) = (gate.clone(), dhcp.clone(), dhcp.clone());
     ProtocolQueries {
         dhcp: Box::new(move |client, interface| {
             let dhcp = dhcp.clone();
             Box::pin(async move { dhcp.rehearse(client, interface).await })
         }),
-        interfaces: Box::new(move || {
+        network: Box::new(move || {
             let dhcp = heard.clone();
-            Box::pin(async move { dhcp.interfaces().await.ok() })
+            Box::pin(async move { dhcp.network().await.ok() })
+        }),
+        end_lease: Box::new(move |address| {
+            let dhcp = ended.clone();
+            Box::pin(async move { dhcp.end_lease(address).await.ok() })
         }),
         tftp: Box::new(move |url, name| files.describe(url, name)),
         iscsi: Box::new(move |login| logins::rehearse(&gate, policy, login)),

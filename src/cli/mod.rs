@@ -25,6 +25,7 @@ mod local_files;
 mod lookup;
 mod man;
 mod manifests;
+mod network;
 mod object;
 mod power;
 mod progress;
@@ -89,6 +90,9 @@ enum RootCommand {
     /// Build seeds for cloud-init (NoCloud)
     #[command(subcommand)]
     Seed(seed::SeedCommand),
+    /// Show interfaces, leases, relays and drops, and end leases
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
     #[command(flatten)]
     Object(object::ObjectCommand),
     /// Look for what is wrong with the appliance on this machine, and with its wire
@@ -166,6 +170,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
         RootCommand::Host(verb) => run_async(host::run(verb, &connection_args)),
         RootCommand::Config(verb) => run_async(config::run(verb, &connection_args)),
         RootCommand::Seed(verb) => run_async(seed::run(verb, &connection_args)),
+        RootCommand::Network(verb) => run_async(network::run(verb, &connection_args)),
         RootCommand::Object(verb) => run_async(object::run(verb, &connection_args)),
         RootCommand::Doctor(args) => doctor::doctor(&args, examine),
         RootCommand::Rehearse(args) => run_async(rehearse::rehearse(&connection_args, &args)),

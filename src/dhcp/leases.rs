@@ -289,6 +289,14 @@ impl Leases {
         self.lease(address)
     }
 
+    /// Ends the lease of an address, or its time out of use after a conflict, as an operator asks. Returns the lease to
+    /// record; `None` if nobody has the address.
+    pub fn end_lease(&mut self, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
+        self.entries.get(&address).filter(|entry| entry.until > now)?;
+        self.end(address, LeaseStage::Released, now);
+        self.lease(address)
+    }
+
     fn decline_entry(&mut self, address: Ipv4Addr, now: Timestamp) {
         self.end(address, LeaseStage::Declined, later(now, DECLINE_TIMEOUT));
         let client = self.entries.get(&address).map(|entry| entry.client.clone());

@@ -132,6 +132,11 @@ impl DhcpServer {
         }
     }
 
+    /// Ends the lease of an address, as an operator asks. Returns the lease to record; `None` if nobody has the address.
+    pub fn end_lease(&mut self, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
+        self.scope_of(address)?.leases.end_lease(address, now)
+    }
+
     fn scope_of(&mut self, address: Ipv4Addr) -> Option<&mut Scope> {
         self.scope_index(address).map(|index| &mut self.scopes[index])
     }

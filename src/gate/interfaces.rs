@@ -2,8 +2,18 @@
 
 use std::net::Ipv4Addr;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
+
+/// What the DHCP service has heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HeardNetwork {
+    /// The interfaces with DHCP.
+    pub interfaces: Vec<InterfaceReport>,
+    /// The relays.
+    pub relays: Vec<RelayReport>,
+}
 
 /// The server's interfaces with DHCP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -53,6 +63,50 @@ pub struct HeardServer {
     pub gives_addresses: bool,
     /// Whether it is another bootlatch.
     pub is_bootlatch: bool,
-    /// Time since it was last heard, in seconds.
-    pub seconds_ago: u64,
+    /// Time at which it was last heard.
+    #[schemars(with = "String")]
+    pub last_heard_time: Timestamp,
+}
+
+/// The relays whose DHCP messages arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayList {
+    #[schemars(extend("enum" = ["RelayList"]))]
+    kind: &'static str,
+    api_version: &'static str,
+    /// The relays.
+    pub items: Vec<RelayReport>,
+}
+
+impl RelayList {
+    /// Creates a list.
+    pub fn new(items: Vec<RelayReport>) -> Self {
+        Self { kind: "RelayList", api_version: "v1", items }
+    }
+}
+
+/// A relay whose DHCP messages arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayReport {
+    /// Address of the relay, as its messages have it (giaddr).
+    pub address: Ipv4Addr,
+    /// Address that its last message came from.
+    pub source: Ipv4Addr,
+    /// Interface that its last message came in on.
+    pub interface: String,
+    /// Whether its messages count as evidence of a machine's address.
+    pub is_believed: bool,
+    /// The reason for that: `dhcp.relays` names the sender; it sends from its own address; that address is a machine's;
+    /// it sends from another address.
+    #[schemars(extend("enum" = ["named", "own_address", "machine_address", "other_source"]))]
+    pub reason: &'static str,
+    /// Number of messages.
+    pub messages: u64,
+    /// Number of addresses that a message named, and that were refused because of the relay.
+    pub refused: u64,
+    /// Time of the last message.
+    #[schemars(with = "String")]
+    pub last_heard_time: Timestamp,
 }

@@ -1,6 +1,6 @@
 //! Rehearsals: the decisions of a machine's next boot, by the functions that real requests call, without their records.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -13,13 +13,13 @@ use crate::boot::rehearsal::{
 use crate::boot::{Facts, KernelLine, Reason, ScriptFormat, Stage, Verdict, render};
 use crate::bounds::Source;
 use crate::fleet::lifecycle::advance;
-use crate::fleet::{BootConfig, EntryPoint, Host, Mac, Object};
+use crate::fleet::{BootConfig, EntryPoint, Host, Lease, Mac, Object};
 use crate::gate::enrolment::refusal_reason;
-use crate::gate::interfaces::InterfaceReport;
+use crate::gate::interfaces::HeardNetwork;
 use crate::gate::media::{ConfigVisibility, is_attached_over_http, lease_path};
 use crate::gate::script::config_url;
 use crate::gate::{Gate, HostDecision};
-use crate::store::now;
+use crate::store::{StoreError, now};
 
 pub use crate::gate::script::SecretDisplay;
 
@@ -50,7 +50,7 @@ pub struct DhcpRehearsal {
     /// The host, as it is after them: a machine that was never seen is enrolled.
     pub host: Option<Arc<Host>>,
     /// The address that server mode gives the machine.
-    pub leased: Option<std::net::Ipv4Addr>,
+    pub leased: Option<Ipv4Addr>,
 }
 
 /// The reason that DHCP cannot be rehearsed.
@@ -96,7 +96,8 @@ impl RehearsedLogin {
 type DhcpPart = dyn Fn(RehearsedClient, Option<String>) -> BoxFuture<'static, Result<DhcpRehearsal, DhcpRehearsalError>>
     + Send
     + Sync;
-type InterfacesPart = dyn Fn() -> BoxFuture<'static, Option<Vec<InterfaceReport>>> + Send + Sync;
+type NetworkPart = dyn Fn() -> BoxFuture<'static, Option<HeardNetwork>> + Send + Sync;
+type EndLeasePart = dyn Fn(Ipv4Addr) -> BoxFuture<'static, Option<Result<Option<Lease>, StoreError>>> + Send + Sync;
 type TftpPart = dyn Fn(String, &str) -> ServedFile + Send + Sync;
 type IscsiPart = dyn Fn(&RehearsedLogin) -> (StepDecision, Attachment) + Send + Sync;
 
@@ -104,8 +105,11 @@ type IscsiPart = dyn Fn(&RehearsedLogin) -> (StepDecision, Attachment) + Send + 
 pub struct ProtocolQueries {
     /// Answers a client's DHCP messages on an interface, or on the one that its address selects.
     pub dhcp: Box<DhcpPart>,
-    /// Returns what DHCP heard on each interface; `None` if it does not answer in time.
-    pub interfaces: Box<InterfacesPart>,
+    /// Returns what DHCP heard; `None` if it does not answer in time.
+    pub network: Box<NetworkPart>,
+    /// Ends the lease of an address durably, and returns it, if somebody has the address; `None` if DHCP does not answer
+    /// in time.
+    pub end_lease: Box<EndLeasePart>,
     /// Describes a boot program or a file over TFTP, by its URL and its name. May wait for a disk.
     pub tftp: Box<TftpPart>,
     /// Answers an iSCSI login. May wait for a disk.

@@ -256,9 +256,9 @@ mod tests {
     fn a_config_has_the_main_file_of_its_format_and_no_empty_name() {
         let message = |format, names: &[&str]| {
             let data = names.iter().map(|name| ((*name).to_owned(), "text\n".to_owned())).collect();
-            let error = check(&BootConfigSpec { format, data, confidential: false }).unwrap_err();
-            assert_eq!(error.field, "spec.data");
-            error.message
+            let mut errors = check(&BootConfigSpec { format, data, confidential: false }).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].field == "spec.data", "{errors:?}");
+            errors.remove(0).message
         };
         assert_eq!(message(Format::Ignition, &[]), "no files; expected the config as config.ign");
         let other = message(Format::Kickstart, &["aa", "user-data"]);

@@ -150,6 +150,11 @@ impl Snapshot {
         self.leases.values()
     }
 
+    /// Returns all leases by address. A copy shares them.
+    pub fn lease_table(&self) -> OrdMap<Ipv4Addr, Arc<Lease>> {
+        self.leases.clone()
+    }
+
     /// Puts a lease in place of the last one of its address.
     pub fn put_lease(&mut self, lease: Lease) {
         self.leases.insert(lease.address, Arc::new(lease));

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::boot::diagnosis::Uptime;
-use crate::boot::diagnosis::ledger::{Ledger, LedgerLine};
+use crate::boot::diagnosis::ledger::{Ledger, LedgerLine, Traffic};
 use crate::event::{BootOutcome, LedgerStage};
 use crate::fleet::text::printable;
 use crate::gate::stalls::TraceClock;
@@ -29,6 +29,8 @@ pub struct BootLedger {
     /// What the machine is to do next, while the boot goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<DueStep>,
+    /// Octets that the machine received, by the way they came.
+    traffic: Traffic,
 }
 
 /// The time of a stage of a boot.
@@ -82,6 +84,7 @@ impl BootLedger {
             stages,
             advice: ledger.advice.iter().map(|advice| printable(advice).into_owned()).collect(),
             next: ledger.next.map(|next| DueStep { stage: next.stage, text: next.text, due: next.due.map(time) }),
+            traffic: ledger.traffic,
         }
     }
 }

@@ -89,6 +89,10 @@ fn api(endpoint: ApiEndpoint) -> Details {
         }
         ApiEndpoint::Settings => details.returns(200, "SettingList").fails(&[401]),
         ApiEndpoint::Interfaces => details.returns(200, "InterfaceList").fails(&[401, 503]),
+        ApiEndpoint::Relays => details.returns(200, "RelayList").fails(&[401, 503]),
+        ApiEndpoint::Leases => details.returns(200, "LeaseList").fails(&[401]),
+        ApiEndpoint::EndLease => details.returns(200, "Lease").fails(&[400, 401, 403, 404, 500, 503]),
+        ApiEndpoint::Drops => details.returns(200, "DropList").fails(&[401]),
         ApiEndpoint::ListNamespaces => details.response(200, any("The namespaces.")).fails(&[400, 401, 406]),
         ApiEndpoint::ReadNamespace => details.response(200, any("The namespace.")).fails(&[401, 404, 406]),
     }

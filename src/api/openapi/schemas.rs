@@ -7,10 +7,11 @@ use crate::api::settings::SettingList;
 use crate::boot::rehearsal::Rehearsal;
 use crate::fleet::conditions::Condition;
 use crate::fleet::{BootConfigSpec, HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Meta};
-use crate::gate::interfaces::InterfaceList;
+use crate::gate::interfaces::{InterfaceList, RelayList};
 use crate::provision::generate::{CloudInitRequest, IgnitionRequest};
 
 use crate::api::generate::GeneratedConfigs;
+use crate::api::network::{DropList, LeaseList, LeaseReport};
 use crate::api::objects::actions::{InstallRequest, VirtualMediaRequest, VirtualMedium};
 use crate::api::objects::diagnosis::DiagnosisReport;
 use crate::api::objects::power::{BootDeviceRequest, PowerChangeRequest};
@@ -65,6 +66,10 @@ pub fn all() -> Value {
     schemas.derive::<BootDeviceRequest>("BootDeviceRequest", Usage::Request);
     schemas.derive::<VirtualMedium>("VirtualMedium", Usage::Reply);
     schemas.derive::<InterfaceList>("InterfaceList", Usage::Reply);
+    schemas.derive::<RelayList>("RelayList", Usage::Reply);
+    schemas.derive::<LeaseList>("LeaseList", Usage::Reply);
+    schemas.derive::<LeaseReport>("Lease", Usage::Reply);
+    schemas.derive::<DropList>("DropList", Usage::Reply);
     schemas.derive::<SettingList<'static>>("SettingList", Usage::Reply);
     schemas.derive::<Rehearsal>("Rehearsal", Usage::Reply);
     schemas.derive::<IgnitionRequest>("IgnitionRequest", Usage::Request);

@@ -28,6 +28,7 @@ fn path_of(route: &Route) -> String {
             "mac" => VM.to_string(),
             "id" => "vm".to_owned(),
             "key" => "0123456789abcdef".to_owned(),
+            "address" => "10.77.0.9".to_owned(),
             "file" if route.path.starts_with("/ui/") => "app.css".to_owned(),
             "token" | "file" | "path" | "version" => "x".to_owned(),
             other => panic!("{}: no value for {{{other}}}", route.path),

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::api::objects::status::Status;
 use crate::api::state::Shared;
-use crate::api::ui::feeds::{ActivityFeed, HostFeed};
+use crate::api::ui::feeds::{ActivityFeed, HostFeed, NetworkFeed};
 use crate::api::ui::host_key;
 use crate::api::ui::places::StreamPlace;
 use crate::fleet::Key;
@@ -37,6 +37,8 @@ use crate::ui::rows::PageRows;
 const COLLECT_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval of looks at the steps of a boot, which announce themselves to nobody.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval of looks at the network, which does not announce itself either.
+const NETWORK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of comments on a quiet stream, so that proxies keep it open.
 const COMMENT_INTERVAL: Duration = Duration::from_secs(25);
 /// Maximum number of changes that are taken from the history at once.
@@ -45,8 +47,8 @@ const MAX_CHANGES: usize = 4096;
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Opens a stream from the position that a client names: by the event that it received last, or else in the query
-/// (`since`). `host` in the query adds what happens to one host, `activity` the timeline. `end` is the end of the
-/// client's login.
+/// (`since`). `host` in the query adds what happens to one host, `activity` the timeline, `network` what is seen of the
+/// network. `end` is the end of the client's login.
 ///
 /// # Errors
 /// 400 without a position, 410 if the history does not reach back to it, 429 if the client has too many streams.
@@ -83,6 +85,7 @@ pub fn events(
         entries: store.entry_changes(),
         host: query.host.map(HostFeed::new),
         activity: query.has_activity.then(ActivityFeed::default),
+        network: query.has_network.then(|| NetworkFeed::new(shared.queries.clone())),
         next: Instant::now(),
         greeting: Some(greeting()),
         _place: place,
@@ -106,6 +109,7 @@ struct StreamQuery {
     since: Option<u64>,
     host: Option<Key>,
     has_activity: bool,
+    has_network: bool,
 }
 
 impl StreamQuery {
@@ -116,6 +120,7 @@ impl StreamQuery {
                 "since" => found.since = value.parse().ok(),
                 "host" => found.host = host_key(&value),
                 "activity" => found.has_activity = true,
+                "network" => found.has_network = true,
                 _ => {}
             }
         }
@@ -149,6 +154,7 @@ struct EventStream {
     entries: watch::Receiver<u64>,
     host: Option<HostFeed>,
     activity: Option<ActivityFeed>,
+    network: Option<NetworkFeed>,
     _place: StreamPlace,
 }
 
@@ -206,18 +212,25 @@ impl EventStream {
         {
             let _ = write!(part, "event: activity\ndata: {data}\n\n");
         }
+        if let Some(feed) = &mut self.network {
+            part.push_str(&feed.news(&self.gate).await);
+        }
     }
 
     async fn wait(&mut self) -> StreamWakeup {
         let (next, end, version, versions) = (self.next, self.end, self.version, &mut self.versions);
         let (entries, has_entries) = (&mut self.entries, self.host.is_some() || self.activity.is_some());
-        let has_host = self.host.is_some();
+        let look = match (&self.host, &self.network) {
+            (Some(_), _) => Some(LOOK_INTERVAL),
+            (None, Some(_)) => Some(NETWORK_LOOK_INTERVAL),
+            (None, None) => None,
+        };
         let changed = async {
             tokio::time::sleep_until(next).await;
             tokio::select! {
                 alive = versions.wait_for(|newest| *newest > version) => alive.is_ok(),
                 alive = entries.changed(), if has_entries => alive.is_ok(),
-                () = tokio::time::sleep(LOOK_INTERVAL), if has_host => true,
+                () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => true,
             }
         };
         let ended = async {

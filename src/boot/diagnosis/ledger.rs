@@ -9,6 +9,7 @@ mod notes;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::scene::{Boot, Progress, divide};
 
 pub use next_step::NextStep;
 pub use stage::{BootOutcome, LedgerStage};
+pub use traffic::Traffic;
 
 /// Time in which the system on the disk is waited for after the machine was sent there.
 const SYSTEM_TIMEOUT: Duration = Duration::from_secs(180);
@@ -60,6 +62,8 @@ pub struct Ledger {
     pub advice: Vec<String>,
     /// What the machine is to do next, if the boot goes on.
     pub next: Option<NextStep>,
+    /// What the machine loaded.
+    pub traffic: Traffic,
 }
 
 /// A stage of a boot.
@@ -116,7 +120,8 @@ pub fn ledgers(steps: &[Evidence], host: Option<&Host>, install_timeout: Duratio
         let advice = advice::advice(boot, &lines);
         let is_held = host.is_some_and(|host| host.status.phase == Phase::Held);
         let next = outcome.is_none().then(|| next_step::next_step(boot, is_held, install_timeout)).flatten();
-        Some(Ledger { first, begin, end, newest, outcome, final_at, lines, advice, next })
+        let traffic = Traffic::of(boot.steps);
+        Some(Ledger { first, begin, end, newest, outcome, final_at, lines, advice, next, traffic })
     };
     boots.iter().enumerate().filter_map(ledger).collect()
 }

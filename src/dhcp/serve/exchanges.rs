@@ -10,7 +10,9 @@ use crate::boot::identity::{AddressChange, ExchangeEvidence, ExchangePath, Excha
 use crate::dhcp::answer::Arrival;
 use crate::dhcp::packet::DhcpPacket;
 use crate::dhcp::relay::{Relay, RelayTrust};
+use crate::dhcp::serve::heard_relays::{HeardRelays, RelayStanding};
 use crate::dhcp::serve::interface::InterfaceState;
+use crate::dhcp::serve::received_message::ReceivedMessage;
 use crate::dhcp::serve::settings::DhcpSettings;
 use crate::fleet::{Mac, Subnet};
 use crate::gate::Gate;
@@ -30,6 +32,8 @@ pub struct ExchangeVerifier {
     last_relay: HashMap<Mac, Ipv4Addr>,
     /// The relays that were reported as not believed.
     reported: HashSet<Ipv4Addr>,
+    /// The relays whose messages arrived.
+    pub relays_heard: HeardRelays,
 }
 
 impl ExchangeVerifier {
@@ -40,6 +44,7 @@ impl ExchangeVerifier {
             subnets: settings.subnets.clone(),
             last_relay: HashMap::new(),
             reported: HashSet::new(),
+            relays_heard: HeardRelays::default(),
         }
     }
 
@@ -85,6 +90,31 @@ impl ExchangeVerifier {
             ExchangePath::Relay if !self.is_machine(gate, request.giaddr()) => RelayTrust::OwnAddress,
             ExchangePath::Relay | ExchangePath::Link | ExchangePath::Unknown => RelayTrust::None,
         })
+    }
+
+    /// Records a message that came through a relay.
+    pub fn hear_relay(
+        &mut self,
+        gate: &Gate,
+        interface: &InterfaceState,
+        request: &DhcpPacket<'_>,
+        message: &ReceivedMessage<'_>,
+    ) {
+        let Some(relay) = relay(request).filter(|_| !message.is_repeated) else { return };
+        let source = *message.arrival.from.ip();
+        let mut heard = std::mem::take(&mut self.relays_heard);
+        heard.record(relay, (source, interface.index), message.received, || self.standing(gate, relay, source));
+        self.relays_heard = heard;
+    }
+
+    /// Returns whether messages of a relay from a sender are believed, and why.
+    fn standing(&self, gate: &Gate, relay: Ipv4Addr, source: Ipv4Addr) -> RelayStanding {
+        match (self.is_named(source), relay == source) {
+            (true, _) => RelayStanding::Named,
+            (false, false) => RelayStanding::OtherSource,
+            (false, true) if self.is_machine(gate, relay) => RelayStanding::MachineAddress,
+            (false, true) => RelayStanding::OwnAddress,
+        }
     }
 
     /// Returns whether an address belongs to a machine, or to a pool for machines.
@@ -143,6 +173,7 @@ impl ExchangeVerifier {
         }
         // A relay that selects another link than its own (RFC 3527) is refused as not on the link.
         if let (ExchangeRefusal::UnknownRelay | ExchangeRefusal::NotOnLink, Some(giaddr)) = (refusal, relay(request)) {
+            self.relays_heard.record_refusal(giaddr);
             let source = *arrival.from.ip();
             if self.reported.len() < MAX_REPORTED_RELAYS && self.reported.insert(source) {
                 let reason = refusal.drop_reason().code();

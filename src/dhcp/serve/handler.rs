@@ -136,6 +136,7 @@ impl RequestHandler {
             Ok(request) => request,
             Err(why) => return self.count_drop(why, arrival),
         };
+        self.exchanges.hear_relay(&self.gate, interface, &request, message);
         if rogue_servers::is_server_probe(&request) {
             let relay = self.exchanges.relay(&self.gate, interface, &request, arrival);
             return out.replies.push(answer::presence_reply(&request, interface.address, arrival, relay));
@@ -518,6 +519,22 @@ impl RequestHandler {
         if let Err(error) = self.gate.store.record(leases, then) {
             tracing::warn!(%error, "failed to record leases");
             self.gate.counters.count_dropped(Protocol::Dhcp, DropReason::Overload, None);
+        }
+    }
+
+    /// Ends the lease of an address, as an operator asks. `then` gets the lease once its end is durable; `None` if nobody
+    /// has the address. `Err` if it could not be written.
+    pub fn end_lease(
+        &mut self,
+        address: Ipv4Addr,
+        then: impl FnOnce(Result<Option<Lease>, StoreError>) + Send + 'static,
+    ) {
+        let Some(mut lease) = self.server.end_lease(address, clock::steady_now()) else { return then(Ok(None)) };
+        lease.until = lease.until.saturating_add(clock::followed_steps()).unwrap_or(lease.until);
+        let recorded = lease.clone();
+        // Where the queue is full, `then` is dropped and the question stays without an answer.
+        if let Err(error) = self.gate.store.record(vec![lease], move |done| then(done.map(|()| Some(recorded)))) {
+            tracing::warn!(%error, "failed to record the end of a lease");
         }
     }
 

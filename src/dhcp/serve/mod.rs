@@ -4,6 +4,7 @@ mod boot_steps;
 mod entry_point;
 mod exchanges;
 mod handler;
+mod heard_relays;
 mod host_changes;
 mod interface;
 mod leases_file;
@@ -317,7 +318,7 @@ impl EventLoop {
     /// Answers the questions that are queued.
     fn answer_queries(&mut self) {
         while let Ok(query) = self.queries.try_recv() {
-            query.answer(&self.handler, self.interfaces.iter().map(|interface| &interface.state));
+            query.answer(&mut self.handler, self.interfaces.iter().map(|interface| &interface.state));
         }
     }
 
