@@ -40,7 +40,7 @@ async fn passes(gate: &Gate, dhcp: &DhcpQueries, within: Duration) -> Result<(),
     if queued.is_err() || !matches!(tokio::time::timeout(within, written).await, Ok(Ok(()))) {
         return Err("the store's writer");
     }
-    match tokio::time::timeout(within, dhcp.interfaces()).await {
+    match tokio::time::timeout(within, dhcp.network()).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) | Err(_) => Err("the DHCP thread"),
     }

@@ -29,8 +29,8 @@ assets! {
     "text/css; charset=utf-8": "app.css";
     "image/svg+xml": "icon.svg";
     "text/javascript; charset=utf-8":
-        "actions.js", "activity.js", "advice.js", "configs.js", "dialogs.js", "elements.js", "frame.js", "host.js",
-        "host_field.js", "host_rows.js", "hosts.js", "isos.js", "lanes.js", "network.js", "requests.js", "rows.js",
+        "actions.js", "activity.js", "advice.js", "bulk.js", "configs.js", "dialogs.js", "elements.js", "frame.js", "host.js",
+        "host_field.js", "host_rows.js", "hosts.js", "isos.js", "lanes.js", "needs.js", "network.js", "power.js", "requests.js", "rows.js",
         "settings.js", "timeline.js", "times.js", "uploads.js";
 }
 
@@ -41,10 +41,22 @@ const COMMON: [&str; 6] = ["dialogs.js", "elements.js", "frame.js", "requests.js
 /// another as it finds their imports.
 pub fn modules(page: &str) -> (&'static str, Vec<&'static str>) {
     let (module, more): (&str, &[&str]) = match page {
-        "hosts" => ("hosts.js", &["actions.js", "host_field.js", "host_rows.js"]),
-        "host" => ("host.js", &["actions.js", "advice.js", "host_field.js", "host_rows.js", "lanes.js", "timeline.js"]),
+        "hosts" => ("hosts.js", &["actions.js", "bulk.js", "host_field.js", "host_rows.js", "needs.js", "power.js"]),
+        "host" => (
+            "host.js",
+            &[
+                "actions.js",
+                "advice.js",
+                "bulk.js",
+                "host_field.js",
+                "host_rows.js",
+                "lanes.js",
+                "power.js",
+                "timeline.js",
+            ],
+        ),
         "isos" => ("isos.js", &["uploads.js"]),
-        "configs" => ("configs.js", &["actions.js"]),
+        "configs" => ("configs.js", &["bulk.js"]),
         "activity" => ("activity.js", &["timeline.js"]),
         "network" => ("network.js", &[]),
         "settings" => ("settings.js", &[]),

@@ -14,12 +14,13 @@ const NAVIGATION: [(&str, &str); 6] = [
     ("/ui/settings", "Settings"),
 ];
 /// The keys that all pages know, for the help dialog.
-const KEYS: [(&str, &str); 7] = [
+const KEYS: [(&str, &str); 8] = [
     ("/", "search"),
     ("j k", "next, previous row"),
     ("x", "select the row"),
     ("Enter", "open the row"),
     ("a", "approve the row's machine, or assign an ISO"),
+    ("i", "ignore the row's new machine"),
     ("r", "reinstall the row's host"),
     ("?", "this help"),
 ];

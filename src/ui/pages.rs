@@ -30,6 +30,7 @@ pub fn hosts() -> Markup {
             label.hidden for="power" { "Power" }
             select #power { option value="" { "Any power" } option value="on" { "On" } option value="off" { "Off" } option value="unknown" { "Unknown" } }
             span #filter-chip {}
+            button type="button" #add-host hidden { "Add host …" }
             output #count for="search phase power" {}
         }
         div.bulk #bulk role="toolbar" aria-label="Selected hosts" hidden {}
@@ -155,6 +156,15 @@ pub fn configs() -> Markup {
                 textarea.code #text spellcheck="false" autocomplete="off" autocapitalize="off" wrap="off" {}
                 p #verdict role="status" {}
                 p.hint #affects {}
+                details #preview hidden {
+                    summary { "What a host gets" }
+                    div.tools {
+                        label for="preview-host" { "Host" }
+                        select #preview-host {}
+                        span.hint #preview-facts {}
+                    }
+                    div #preview-files aria-live="polite" {}
+                }
             }
         }
     }
@@ -177,16 +187,64 @@ pub fn activity() -> Markup {
     }
 }
 
+/// The states of a lease, with their titles.
+const LEASE_STATES: [(&str, &str); 4] =
+    [("bound", "Bound"), ("expired", "Expired"), ("released", "Released"), ("declined", "In use by another machine")];
+
+/// Titles of columns with numbers.
+const NUMBER_COLUMNS: [&str; 3] = ["Count", "Messages", "Refused"];
+
+/// Returns a table without rows. A column without a title has actions.
+fn table(id: &str, titles: &[&str]) -> Markup {
+    html! {
+        table.plain {
+            thead {
+                tr {
+                    @for title in titles {
+                        th scope="col" class=[NUMBER_COLUMNS.contains(title).then_some("number")] {
+                            @if title.is_empty() { span.hidden { "Actions" } } @else { (title) }
+                        }
+                    }
+                }
+            }
+            tbody id=(id) {}
+        }
+    }
+}
+
 /// Returns the page of the network.
 pub fn network() -> Markup {
     html! {
         div.page {
             header.title {
                 h1 { "Network" }
-                p.facts { "Interfaces with DHCP, other servers that were heard on them, and what was dropped." }
-                div.actions { button type="button" #refresh { "Look again" } }
+                p.facts { "Interfaces with DHCP, other servers and relays that were heard, leases, and what was dropped." }
             }
+            p.panel.hint #no-dhcp hidden { "DHCP is off: machines are told by another server where to boot from." }
             div #interfaces aria-live="polite" {}
+            section.panel.flush #leases aria-label="Leases" tabindex="0" hidden {
+                div.tools role="search" aria-label="Leases" {
+                    h2 { "Leases" }
+                    label.hidden for="search" { "Search leases" }
+                    input #search type="search" placeholder="Search address, MAC, host" autocomplete="off" spellcheck="false";
+                    label.hidden for="state" { "State" }
+                    select #state {
+                        option value="" { "All states" }
+                        @for (value, title) in LEASE_STATES { option value=(value) { (title) } }
+                    }
+                    output #count for="search state" {}
+                }
+                (table("lease-rows", &["Address", "MAC", "Host", "Hostname", "State", "Until", ""]))
+            }
+            section.panel.flush #relays aria-label="Relays" tabindex="0" hidden {
+                div.tools { h2 { "Relays" } }
+                (table("relay-rows", &["Relay", "Sender", "Interface", "State", "Messages", "Refused", "Last heard"]))
+            }
+            section.panel.flush aria-label="Dropped and refused" tabindex="0" {
+                div.tools { h2 { "Dropped and refused since the start" } }
+                p.hint #no-drops hidden { "Nothing was dropped, and no request was refused." }
+                div #drop-table hidden { (table("drop-rows", &["Count", "What", "Protocol", "Reason"])) }
+            }
         }
     }
 }

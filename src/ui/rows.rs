@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::fleet::{
-    BootConfig, BootMode, BootTarget, Certainty, Host, Image, Key, Kind, Name, Object, Phase, Power, Stall,
+    BootConfig, BootMode, BootTarget, Certainty, Host, Image, Key, Kind, Name, Object, Phase, Power, PowerOperation,
+    PowerTransition, Stall, TransitionState,
 };
+use crate::ui::advice;
 
 /// The rows of changed objects, and the identities of deleted ones.
 #[derive(Debug, Default, Serialize)]
@@ -99,6 +101,9 @@ pub struct HostRow {
     /// Power state that was requested and is not reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Power>,
+    /// The power change that goes on, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub transition: String,
     /// Address.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub address: String,
@@ -134,6 +139,9 @@ pub struct StallRow {
     pub remedy: String,
     /// Time since which the boot stands.
     pub since: i64,
+    /// What the page offers: codes of actions and of other pages, or keys of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<&'static str>,
 }
 
 impl StallRow {
@@ -145,6 +153,7 @@ impl StallRow {
             message: stall.message.clone(),
             remedy: stall.remedy.clone(),
             since: stall.since.as_second(),
+            advice: advice::advice(stall.reason).iter().map(|advice| advice.code()).collect(),
         }
     }
 }
@@ -165,6 +174,7 @@ impl HostRow {
             seen: seconds(status.last_seen_time),
             power: status.power,
             target: status.power_transition.as_ref().map(|transition| transition.target),
+            transition: status.power_transition.as_deref().map(transition).unwrap_or_default(),
             address: spec.ip.or(status.address).map(|address| address.to_string()).unwrap_or_default(),
             firmware: status.firmware.map(|firmware| firmware.to_string()).unwrap_or_default(),
             is_new: status.is_first_seen_only(),
@@ -173,6 +183,27 @@ impl HostRow {
             stall: status.stall.as_deref().map(StallRow::of),
         }
     }
+}
+
+/// Returns what a power change does, and how far it is.
+fn transition(change: &PowerTransition) -> String {
+    let operation = match change.operation() {
+        PowerOperation::On => "switching on",
+        PowerOperation::Off => "shutting down",
+        PowerOperation::ForceOff => "cutting the power",
+        PowerOperation::Restart => "restarting",
+        PowerOperation::Reset => "resetting",
+    };
+    let state = match (change.state, change.start_time) {
+        (TransitionState::Asked, Some(_)) => "waits for its turn",
+        (TransitionState::Asked, None) => "asks its BMC",
+        (TransitionState::Accepted, _) => "its BMC accepted",
+        (TransitionState::Confirmed, _) => "done",
+        (TransitionState::Failed, _) => "failed",
+        (TransitionState::Replaced, _) => "replaced",
+    };
+    let reason = if change.message.is_empty() { String::new() } else { format!(" ({})", change.message) };
+    format!("{operation}: {state}{reason}")
 }
 
 fn note(host: &Host) -> String {
@@ -308,9 +339,9 @@ mod tests {
         let host = json!({"metadata": {"name": "a", "namespace": "default"}, "spec": spec, "status": status});
         let found = row(Kind::BareMetalHost, host);
         let expected = json!({"hosts": [{"id": "default/a", "mac": "52:54:00:00:00:01", "image": "live", "config": "c",
-            "phase": "Failed", "power": "off", "target": "on", "address": "10.0.0.1", "note": "no report",
+            "phase": "Failed", "power": "off", "target": "on", "transition": "switching on: asks its BMC", "address": "10.0.0.1", "note": "no report",
             "stall": {"reason": "held", "title": "it asks to boot, and is held", "certainty": "certain", "message": "m",
-                "remedy": "r", "since": 60}}]});
+                "remedy": "r", "since": 60, "advice": ["approve", "release"]}}]});
         assert_eq!(found, expected);
         let spec = json!({"method": "chain", "url": "http://user:geheim@10.0.0.1/a@b.iso"});
         let image = row(Kind::IscsiCdrom, json!({"metadata": {"name": "i"}, "spec": spec}));

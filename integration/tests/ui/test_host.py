@@ -4,6 +4,7 @@ import json
 
 import pytest
 from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image
+from support.waiting import eventually
 
 MAC, ADDRESS = "52:54:00:00:00:07", "192.0.2.7"
 PAGE = "/ui/hosts/default/node"
@@ -27,8 +28,19 @@ def node(server):
     server.ask("DELETE", f"{HOSTS}/node")
 
 
-def machine(server, path):
-    return server.ask("GET", path, token=None, source=ADDRESS)
+def machine(server, path, source=ADDRESS):
+    return server.ask("GET", path, token=None, source=source)
+
+
+@pytest.fixture
+def fresh(server, request):
+    """A host whose machine was never seen before: its name, MAC address, address and page."""
+    number = 100 + sum(request.node.name.encode()) % 100
+    name, address = f"fresh{number}", f"192.0.2.{number}"
+    answer = server.ask("POST", HOSTS, host(name, number, ip=address, image="live", bootConfigRef="builder"))
+    assert answer.code == 201, answer
+    yield name, answer.json["spec"]["bootMACAddress"], address, f"/ui/hosts/default/{name}"
+    server.ask("DELETE", f"{HOSTS}/{name}")
 
 
 def test_a_boot_appears_step_by_step(server, open_window):
@@ -64,6 +76,68 @@ def test_a_diagnosis_appears_and_goes(server, open_window):
     assert machine(server, f"/ipxe?mac={MAC}").code == 200
     assert machine(server, "/api/v1/bootconfig").code == 200
     box.wait_for(state="hidden")
+
+
+def test_the_lanes_show_what_came_over_each_protocol(server, open_window, fresh):
+    name, mac, address, path = fresh
+    page = open_window().log_in(path=path)
+    assert machine(server, f"/ipxe?mac={mac}", address).code == 200
+    image_bytes = len(machine(server, "/iso/live", address).body)
+    config_bytes = len(machine(server, "/api/v1/bootconfig", address).body)
+    assert image_bytes > 10_000 and 0 < config_bytes < 1000, (image_bytes, config_bytes)
+    time = lambda lane: page.locator(".lane", has=page.get_by_role("rowheader", name=lane, exact=True)).locator(".time")
+    time("HTTP").filter(has_text=f"· {round(image_bytes / 1000)} kB").wait_for()
+    time("Config").filter(has_text=f"{config_bytes} B").wait_for()
+    [ledger] = server.ask("GET", f"{HOSTS}/{name}/diagnosis").json["ledger"]
+    assert ledger["traffic"] == {"tftp": 0, "http": image_bytes, "iscsi": 0, "config": config_bytes}
+
+
+def test_a_diagnosis_has_buttons_for_what_helps(server, open_window, fresh):
+    name, mac, address, path = fresh
+    assert server.ask("POST", f"{HOSTS}/{name}/hold").code == 200
+    machine(server, f"/ipxe?mac={mac}", address)
+    page = open_window().log_in(path=path)
+    box = page.get_by_role("status", name="Diagnosis")
+    box.get_by_role("heading", name="It asks to boot, and is held").wait_for()
+    viewer = open_window().log_in(token=(server.state / "viewer.token").read_text().strip(), path=path)
+    viewer.get_by_role("status", name="Diagnosis").get_by_role("heading").wait_for()
+    assert viewer.get_by_role("status", name="Diagnosis").get_by_role("button").count() == 0, "a viewer has no buttons"
+    assert [one.inner_text() for one in box.get_by_role("button").all()] == ["Approve …", "Release to its disk"]
+    box.get_by_role("button", name="Release to its disk").click()
+    page.locator("#phase[data-phase=LocalBoot]").wait_for()
+    box.wait_for(state="hidden")
+    # An ISO that cannot be read leads to the ISOs, for everybody.
+    assert server.ask("POST", f"{HOSTS}/{name}/install", {"image": "live"}).code == 200
+    (server.state / "isos/x.iso").rename(server.state / "isos/away.iso")
+    try:
+        assert eventually(lambda: server.ask("GET", f"{IMAGES}/live").json["status"]["phase"] == "Broken", 30)
+        machine(server, f"/ipxe?mac={mac}", address)
+        link = viewer.get_by_role("status", name="Diagnosis").get_by_role("link", name="ISOs")
+        link.wait_for()
+        assert link.get_attribute("href") == "/ui/isos"
+    finally:
+        (server.state / "isos/away.iso").rename(server.state / "isos/x.iso")
+    assert eventually(lambda: server.ask("GET", f"{IMAGES}/live").json["status"]["phase"] == "Ready", 30)
+
+
+def test_the_object_is_edited_and_the_host_deleted(server, open_window):
+    window = open_window()
+    page = window.log_in(path=PAGE)
+    page.get_by_text("JSON, and the commands that do the same").click()
+    page.get_by_role("button", name="Edit").click()
+    text = page.get_by_role("textbox", name="Object")
+    edited = json.loads(text.input_value())
+    text.fill(json.dumps(edited | {"spec": edited["spec"] | {"image": "nothing"}}))
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    page.get_by_role("dialog").get_by_role("alert").filter(has_text="spec.image").wait_for()
+    text.fill(json.dumps(edited | {"spec": edited["spec"] | {"bootMode": "forever"}}))
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    page.locator("#facts", has_text="every boot").wait_for()
+    page.get_by_role("toolbar", name="Actions").get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_text("This host was deleted.").wait_for()
+    assert all("422" in error for error in window.errors), window.errors
+    window.errors.clear()
 
 
 def test_an_install_is_repeated_and_the_host_released(server, open_window):

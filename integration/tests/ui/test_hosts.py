@@ -131,6 +131,34 @@ def test_new_machines_are_approved_or_ignored(server, open_window, hosts):
     assert phase(server, macs[1]) == "Held"
 
 
+def test_a_host_is_added_and_a_new_machine_ignored_by_key(server, open_window, hosts):
+    window = open_window()
+    page = window.log_in()
+    page.get_by_role("button", name="Add host").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("declared")
+    dialog.get_by_label("MAC", exact=True).fill("52:54:00")
+    dialog.get_by_label("ISO").select_option("live")
+    dialog.get_by_label("Config").select_option("builder")
+    dialog.get_by_label("Boot it at every boot").check()
+    dialog.get_by_role("button", name="Add").click()
+    dialog.get_by_role("alert").filter(has_text="bootMACAddress").wait_for()
+    dialog.get_by_label("MAC", exact=True).fill("52-54-00-00-77-01")
+    dialog.get_by_role("button", name="Add").click()
+    row(page, "declared").locator(".badge", has_text="every boot").wait_for()
+    found = spec(server, "declared")
+    assert (found["image"], found["bootConfigRef"], found["bootMode"]) == ("live", "builder", "forever")
+    mac = "52-54-00-aa-00-09"
+    server.ask("GET", f"/ipxe?mac={mac}", token=None, source="192.0.2.109")
+    row(page, mac).wait_for()
+    page.keyboard.press("j")
+    page.keyboard.press("i")
+    row(page, mac).locator("[data-phase=Held]").wait_for()
+    row(page, mac).locator(".badge:empty").wait_for(state="attached")
+    assert all("422" in error or "400" in error for error in window.errors), window.errors
+    window.errors.clear()
+
+
 def test_many_hosts_are_changed_and_refusals_summed_up(server, hosts, open_window):
     hosts("rack-1", "rack-2", "rack-3", "other")
     hosts("rack-4", image="rescue")

@@ -157,17 +157,49 @@ def test_activity_is_live_and_filtered(server, open_window):
 
 
 def test_the_network_shows_the_interfaces(server, open_window):
-    page = open_window().log_in(path="/ui/network")
+    window = open_window()
+    page = window.log_in(path="/ui/network")
     items = server.ask("GET", "/api/v1/interfaces").json["items"]
     assert items, "the server has an interface with DHCP"
     panel = page.get_by_role("region", name=f"Interface {items[0]['name']}")
     panel.wait_for()
     assert items[0]["address"] in panel.inner_text()
-    server.ask("GET", "/ipxe", token=None)
-    page.get_by_role("button", name="Look again").click()
     panel.get_by_text("No other DHCP or boot server was heard lately.").wait_for()
+    before = len(window.requests)
+    server.ask("GET", "/ipxe", token=None)
     counters = page.get_by_role("region", name="Dropped and refused")
     counters.get_by_role("row").filter(has_text="dropped").filter(has_text="http").first.wait_for()
+    assert window.requests[before:] == [], "the counters follow without a request"
+
+
+def test_an_iso_is_dropped_on_any_page(server, open_window, place):
+    """A file that is dropped on the page of the activity is uploaded there, and the page stays."""
+    content = tiny_iso()
+    page = open_window().log_in(path="/ui/activity")
+    page.evaluate("""(bytes) => {
+      const files = new DataTransfer();
+      files.items.add(new File([new Uint8Array(bytes)], "Dropped 1.iso"));
+      for (const kind of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
+    }""", list(content))
+    dialog = page.get_by_role("dialog")
+    assert dialog.get_by_label("Name").input_value() == "dropped-1"
+    dialog.get_by_label("SHA-256").fill(hashlib.sha256(content).hexdigest())
+    dialog.get_by_role("button", name="Upload").click()
+    assert eventually(lambda: server.ask("GET", f"{IMAGES}/dropped-1").code == 200)
+    assert page.url.endswith("/ui/activity")
+    server.ask("DELETE", f"{IMAGES}/dropped-1")
+
+
+def test_a_config_is_previewed_for_a_host(server, open_window):
+    page = open_window().log_in(path="/ui/configs#builder")
+    page.get_by_text("What a host gets").click()
+    assert page.get_by_label("Host", exact=True).input_value() == "default/one"
+    shown = page.locator("#preview-files pre")
+    shown.wait_for()
+    assert '"ignition"' in shown.inner_text(), shown.inner_text()
+    viewer = open_window().log_in(token=(server.state / "viewer.token").read_text().strip(), path="/ui/configs#builder")
+    viewer.get_by_text("What a host gets").click()
+    viewer.locator("#preview-files pre", has_text="REDACTED").wait_for()
 
 
 def test_the_settings_say_where_they_come_from(server, open_window):

@@ -1,7 +1,9 @@
 // What a host can boot, and what can be done with a host.
 
-import { fillOptions, labelled, openForm, toast } from "./dialogs.js";
-import { element, find } from "./elements.js";
+import { bulk, perform } from "./bulk.js";
+import { fillOptions, labelled, openForm } from "./dialogs.js";
+import { element } from "./elements.js";
+import { powerActions } from "./power.js";
 import { hostPath, patch, request, split } from "./requests.js";
 import { rows, sortedIds } from "./rows.js";
 
@@ -35,46 +37,18 @@ export const reinstall = (row) => act(row, "install", {});
 export const release = (row) => act(row, "localboot");
 export const hold = (row) => act(row, "hold");
 
-/** Requests a power state. A state that was requested before counts as a new request, too. */
-export async function setPower(row, online) {
-  const host = await patch(hostPath(row.id), { spec: { online } });
-  if (host.status.power === (online ? "on" : "off") || host.status.powerTransition) return;
-  await patch(hostPath(row.id), { spec: { online: null } });
-  await patch(hostPath(row.id), { spec: { online } });
-}
-
-export function restart(row) {
-  const { namespace, name } = split(row.id);
-  return request("POST", `/redfish/v1/Systems/${namespace}~${name}/Actions/ComputerSystem.Reset`, {
-    ResetType: "ForceRestart",
-  });
-}
-
 export const isImage = (image) => image !== "localboot" && image !== "menu";
 
 /** Returns the actions that a host has now. */
 export function actionsOf(row) {
   const found = [];
   if (row.isNew) found.push(["Approve …", () => approve(row)], ["Ignore", () => perform(row, "ignored", ignore)]);
-  if (row.power) {
-    found.push(["Restart", () => perform(row, "restarting", restart)]);
-    if (row.power !== "on") found.push(["Power on", () => perform(row, "powering on", (one) => setPower(one, true))]);
-    if (row.power !== "off")
-      found.push(["Power off", () => perform(row, "powering off", (one) => setPower(one, false)), "danger"]);
-  }
+  found.push(...powerActions(row));
   if (isImage(row.image)) found.push(["Reinstall …", () => confirmReinstall([row]), "danger"]);
   if (row.phase !== "LocalBoot") found.push(["Release to its disk", () => perform(row, "released", release)]);
   if (row.phase !== "Held") found.push(["Hold", () => perform(row, "held", hold)]);
+  found.push(["Delete …", () => confirmDelete(row), "danger"]);
   return found;
-}
-
-export async function perform(row, done, action) {
-  try {
-    await action(row);
-    toast(`${split(row.id).name}: ${done}`);
-  } catch (refusal) {
-    toast(`${split(row.id).name}: ${refusal.message}`, { isError: true });
-  }
 }
 
 /** Decides that a new machine is not wanted: it is held, and no longer new. */
@@ -83,28 +57,82 @@ export const ignore = (row) =>
     () => hold(row),
   );
 
-export function approve(row) {
+/** Returns the fields of a dialog that chooses what is booted: ISO, config, and how often. */
+function bootFields(first) {
   const image = element("select", { name: "image" });
   const config = element("select", { name: "config" });
+  const forever = element("input", { name: "forever", type: "checkbox" });
   const update = () => {
     fillOptions(config, configOptions(image.value, ""), allows(image.value, config.value) ? config.value : "");
     config.disabled = config.options.length < 2;
+    forever.disabled = !isImage(image.value);
   };
-  const first = sortedIds(rows.images)[0] ?? "localboot";
-  fillOptions(image, imageOptions(), isImage(row.image) ? row.image : first);
+  fillOptions(image, imageOptions(), first);
   image.addEventListener("change", update);
   update();
+  return [
+    labelled("ISO", image),
+    labelled("Config", config),
+    element("label", { class: "check" }, forever, "Boot it at every boot, not only for one install"),
+  ];
+}
+
+const bootMode = (forever) => (forever ? "forever" : "once");
+
+export function approve(row) {
   openForm({
-    title: `Approve ${split(row.id).name}`,
+    title: `${row.isNew ? "Approve" : "Assign to"} ${split(row.id).name}`,
     intro: `${row.mac}${row.firmware ? `, ${row.firmware}` : ""}${row.address ? `, ${row.address}` : ""}. It boots what you choose at its next boot.`,
-    fields: [labelled("ISO", image), labelled("Config", config)],
-    action: "Approve",
-    submit: ({ image: chosen, config: ref }) =>
+    fields: bootFields(isImage(row.image) ? row.image : (sortedIds(rows.images)[0] ?? "localboot")),
+    action: row.isNew ? "Approve" : "Assign",
+    submit: ({ image: chosen, config: ref, forever }) =>
       isImage(chosen)
-        ? act(row, "install", { image: chosen, bootConfigRef: ref ?? "" })
+        ? act(row, "install", { image: chosen, bootConfigRef: ref ?? "", bootMode: bootMode(forever) })
         : patch(hostPath(row.id), { spec: { image: chosen, bootConfigRef: "" } }).then(() =>
             chosen === "localboot" ? release(row) : null,
           ),
+  });
+}
+
+/** Declares a host. */
+export function addHost() {
+  const text = (name, placeholder, more = {}) =>
+    element("input", { name, placeholder, autocomplete: "off", spellcheck: "false", ...more });
+  openForm({
+    title: "Add a host",
+    intro: "A machine that boots from the network appears by itself. Add one here to decide before it does.",
+    fields: [
+      labelled("Name", text("name", "node1", { required: true, pattern: "[a-z0-9]([a-z0-9.\\-]*[a-z0-9])?" })),
+      labelled("MAC", text("mac", "52:54:00:12:34:56", { required: true })),
+      labelled("Address", text("ip", "optional: fixed address")),
+      ...bootFields("localboot"),
+    ],
+    action: "Add",
+    submit: ({ name, mac, ip, image, config, forever }) => {
+      const spec = {
+        bootMACAddress: mac.trim(),
+        image,
+        bootConfigRef: config ?? "",
+        ...(isImage(image) ? { bootMode: bootMode(forever) } : {}),
+      };
+      if (ip.trim()) spec.ip = ip.trim();
+      return request("POST", "/api/v1/namespaces/default/baremetalhosts", {
+        apiVersion: "v1",
+        kind: "BareMetalHost",
+        metadata: { name },
+        spec,
+      });
+    },
+  });
+}
+
+function confirmDelete(row) {
+  openForm({
+    title: `Delete ${split(row.id).name}?`,
+    intro: "Its history goes with it. If it boots from the network again, it is a new machine.",
+    fields: [],
+    action: "Delete",
+    submit: () => request("DELETE", hostPath(row.id)),
   });
 }
 
@@ -117,47 +145,4 @@ export function confirmReinstall(chosen) {
     action: "Reinstall",
     submit: () => (chosen.length === 1 ? reinstall(chosen[0]) : bulk(chosen, "reinstalled", reinstall)),
   });
-}
-
-/** Does the same to many hosts, six at a time, and sums up who refused and why. */
-export async function bulk(chosen, done, action) {
-  const refusals = new Map();
-  let count = 0;
-  const queue = [...chosen];
-  const worker = async () => {
-    for (let row = queue.shift(); row; row = queue.shift()) {
-      try {
-        await action(rows.hosts.get(row.id) ?? row);
-        count += 1;
-      } catch (refusal) {
-        // Messages that differ in the host's own name are one.
-        const reason = refusal.message.replaceAll(split(row.id).name, "HOST");
-        refusals.set(reason, [...(refusals.get(reason) ?? []), row]);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: 6 }, worker));
-  if (!refusals.size) return toast(`${count} ${count === 1 ? "host" : "hosts"} ${done}`);
-  const refused = chosen.length - count;
-  const groups = [...refusals].map(([reason, group]) =>
-    element(
-      "li",
-      {},
-      element("strong", {}, `${group.length} × `),
-      reason,
-      element("p", { class: "hint" }, names(group)),
-    ),
-  );
-  const dialog = find("#dialog");
-  dialog.replaceChildren(
-    element("h2", { id: "dialog-title" }, `${count} ${done}, ${refused} refused`),
-    element("ul", { class: "refusals" }, ...groups),
-    element("form", { method: "dialog", class: "buttons" }, element("button", { class: "primary" }, "Close")),
-  );
-  if (!dialog.open) dialog.showModal();
-}
-
-export function names(group) {
-  const shown = group.slice(0, 8).map((row) => split(row.id).name);
-  return group.length > 8 ? `${shown.join(", ")} and ${group.length - 8} more` : shown.join(", ");
 }

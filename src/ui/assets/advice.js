@@ -1,19 +1,45 @@
-// What the remedy of a diagnosis speaks of.
+// What can be done about a diagnosis: the codes are those of the server (ui/advice.rs).
 
-import { actionsOf, approve } from "./actions.js";
+import { approve, confirmReinstall, isImage, release } from "./actions.js";
+import { perform } from "./bulk.js";
+import { setDevice, switchPower } from "./power.js";
 
-/** Returns the actions that the remedy of a diagnosis speaks of. */
-export function advisedActions(row) {
-  const wanted =
-    {
-      held: ["Approve …", "Release to its disk"],
-      host_ignored: ["Approve …"],
-      boots_used_up: ["Reinstall …", "Release to its disk"],
-      installer_failed: ["Reinstall …"],
-      installer_silent: ["Reinstall …", "Restart"],
-      disk_not_bootable: ["Reinstall …"],
-      no_network_boot: ["Restart"],
-    }[row.stall?.reason] ?? [];
-  const all = [...actionsOf(row), ["Approve …", () => approve(row)]];
-  return wanted.map((title) => all.find(([one]) => one === title)).filter(Boolean);
+const hasBmc = (row) => Boolean(row.power);
+
+/** What an administrator can do, by code: [title, action, whether it applies to a host]. */
+const ACTIONS = {
+  approve: ["Approve …", (row) => approve(row)],
+  release: ["Release to its disk", (row) => perform(row, "released", release), (row) => row.phase !== "LocalBoot"],
+  reinstall: ["Reinstall …", (row) => confirmReinstall([row]), (row) => isImage(row.image)],
+  restart: ["Restart …", (row) => switchPower([row], "restart"), hasBmc],
+  reset: ["Reset …", (row) => switchPower([row], "reset"), hasBmc],
+  network_boot: [
+    "Boot from the network next",
+    (row) => perform(row, "boots from the network next", (one) => setDevice(one, "network")),
+    hasBmc,
+  ],
+};
+
+/** Where everybody can look, by code: [title, path]. */
+const LINKS = {
+  isos: ["ISOs", () => "/ui/isos"],
+  config: ["Its config", (row) => `/ui/configs#${row.config}`],
+  network: ["Network", () => "/ui/network"],
+  installer_lines: ["Lines of its installer", () => "?show=installer#history-title"],
+  power_log: ["Its power log", () => "?show=power#history-title"],
+};
+
+/** Returns what the page offers about the diagnosis of a host: [title, action or path]. */
+export function advisedActions(row, isAdmin) {
+  const found = [];
+  for (const code of row.stall?.advice ?? []) {
+    if (ACTIONS[code]) {
+      const [title, act, applies = () => true] = ACTIONS[code];
+      if (isAdmin && applies(row)) found.push([title, () => act(row)]);
+    } else if (code !== "config" || row.config) {
+      const [title, path] = LINKS[code] ?? [`Setting ${code}`, () => `/ui/settings?q=${code}`];
+      found.push([title, path(row)]);
+    }
+  }
+  return found;
 }

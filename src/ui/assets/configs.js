@@ -1,11 +1,11 @@
 // The page of all configs, with the editor.
 
-import { names } from "./actions.js";
+import { names } from "./bulk.js";
 import { fillOptions, labelled, openForm, toast } from "./dialogs.js";
 import { element, find, findAll, isAdmin, keyed, setAttribute, setText } from "./elements.js";
 import "./frame.js";
-import { Refusal, request } from "./requests.js";
-import { load, onRows, rows, sortedIds } from "./rows.js";
+import { Refusal, hostPath, request, split } from "./requests.js";
+import { collator, load, onRows, rows, sortedIds } from "./rows.js";
 
 const MAIN_FILES = {
   ignition: "config.ign",
@@ -14,6 +14,9 @@ const MAIN_FILES = {
   preseed: "preseed.cfg",
   script: "script",
 };
+
+/** Number of hosts that a preview is offered for. */
+const MAX_PREVIEWS = 500;
 
 /** The list of configs, and an editor whose content the server checks while it is typed. */
 class ConfigPage {
@@ -25,6 +28,8 @@ class ConfigPage {
     find("#save").addEventListener("click", () => this.save());
     find("#delete").addEventListener("click", () => this.confirmDelete());
     for (const button of ["#save", "#delete"]) find(button).hidden = !isAdmin;
+    find("#preview-host").addEventListener("change", () => this.preview());
+    find("#preview").addEventListener("toggle", () => this.preview());
     const text = find("#text");
     text.readOnly = !isAdmin;
     text.addEventListener("input", () => this.edited());
@@ -210,6 +215,50 @@ class ConfigPage {
         : "No host uses it.",
     );
     setText(find("#affects"), parts.join(" "));
+    this.offerPreview(hosts);
+  }
+
+  /** Offers a look at what a host gets of the saved config. */
+  offerPreview(hosts) {
+    const ids = hosts.map(({ id }) => id).sort(collator.compare);
+    find("#preview").hidden = !ids.length || this.isNew;
+    const select = find("#preview-host");
+    const chosen = ids.includes(select.value) ? select.value : (ids[0] ?? "");
+    const isOther = chosen !== this.previewed?.id || this.object.metadata.resourceVersion !== this.previewed.version;
+    fillOptions(
+      select,
+      ids.slice(0, MAX_PREVIEWS).map((id) => [id, split(id).name]),
+      chosen,
+    );
+    if (isOther) this.preview();
+  }
+
+  /** Shows the files of the config as the chosen host would be sent them now. */
+  async preview() {
+    const [box, id, { object }] = [find("#preview-files"), find("#preview-host").value, this];
+    if (!find("#preview").open || !id) return;
+    this.previewed = { id, version: object.metadata.resourceVersion };
+    // A confidential config stays hidden, also from those who may ask for it.
+    const query = isAdmin && !object.spec.confidential ? "?secrets=true" : "";
+    try {
+      const { boots } = await request("GET", `${hostPath(id)}/rehearsal${query}`);
+      if (this.previewed.id !== id) return;
+      const step = boots.flatMap(({ steps }) => steps).find(({ config }) => config);
+      const files = step?.config?.files ?? [];
+      setText(
+        find("#preview-facts"),
+        step
+          ? step.isReached
+            ? step.decision.message
+            : `Not sent now: ${step.decision.message}`
+          : "The host gets no config now.",
+      );
+      box.replaceChildren(
+        ...files.flatMap(({ name, text }) => [element("h3", {}, name), element("pre", { tabindex: 0 }, text)]),
+      );
+    } catch (refusal) {
+      box.replaceChildren(element("p", { class: "error", role: "alert" }, refusal.message));
+    }
   }
 
   create() {

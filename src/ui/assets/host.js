@@ -2,6 +2,7 @@
 
 import { actionsOf, approve, confirmReinstall, isImage } from "./actions.js";
 import { advisedActions } from "./advice.js";
+import { openForm } from "./dialogs.js";
 import { element, find, isAdmin, keyed, setAttribute, setText } from "./elements.js";
 import { setKeys } from "./frame.js";
 import { HostField, onField } from "./host_field.js";
@@ -9,8 +10,8 @@ import { powerText } from "./host_rows.js";
 import { BootLanes, STAGES } from "./lanes.js";
 import { hostPath, request, split } from "./requests.js";
 import { load, onRows, rows, setFeed } from "./rows.js";
-import { entryKey, entryLine, seconds, updateEntry } from "./timeline.js";
-import { duration, exactTime, setTime } from "./times.js";
+import { entryKey, entryLine, updateEntry } from "./timeline.js";
+import { duration, exactTime, seconds, setTime } from "./times.js";
 
 const HISTORY = [
   ["", "All"],
@@ -107,6 +108,7 @@ class HostPage {
     const found = [["MAC address", row.mac]];
     if (row.address) found.push(["address", row.address]);
     if (row.firmware) found.push(["firmware", row.firmware]);
+    if (row.transition) found.push(["power change", row.transition]);
     if (row.forever) found.push(["boot mode", "every boot"]);
     if (row.seen) found.push(["last request", row.seen]);
     return found;
@@ -143,14 +145,15 @@ class HostPage {
     setText(message, row.stall.message);
     setText(remedy, row.stall.remedy);
     box.dataset.certainty = row.stall.certainty;
-    const advice = isAdmin ? advisedActions(row) : [];
-    const make = ([name]) =>
-      element(
-        "button",
-        { type: "button", onclick: () => advisedActions(this.row).find(([one]) => one === name)?.[1]() },
-        name,
-      );
-    keyed(advised, advice, ([name]) => name, make);
+    const make = ([name, act]) =>
+      typeof act === "string"
+        ? element("a", { href: act }, name)
+        : element(
+            "button",
+            { type: "button", onclick: () => advisedActions(this.row, isAdmin).find(([one]) => one === name)?.[1]() },
+            name,
+          );
+    keyed(advised, advisedActions(row, isAdmin), ([name]) => name, make);
   }
 
   showGone() {
@@ -272,7 +275,8 @@ class HostPage {
 
   rehearsedBoot(boot) {
     const step = ({ step: name, isReached, decision, dhcp, ...parts }) => {
-      const content = parts.script?.text ?? parts.config?.text ?? null;
+      const files = parts.config?.files?.map(({ name: file, text }) => `${file}:\n${text}`).join("\n\n");
+      const content = parts.script?.text ?? files ?? null;
       const more = { ...(dhcp?.reply ? { reply: { ...dhcp.reply, hex: undefined } } : {}), ...parts };
       return element(
         "li",
@@ -294,6 +298,27 @@ class HostPage {
       ...boot.assumptions.map((text) => element("p", { class: "hint" }, `Assumed: ${text}`)),
       element("ol", { class: "log steps" }, ...boot.steps.map(step)),
     );
+  }
+
+  /** Opens an editor for the whole object. A change of somebody else meanwhile is a conflict, which the server reports. */
+  async editObject() {
+    const object = await request("GET", hostPath(this.id));
+    delete object.metadata.managedFields;
+    const text = element("textarea", {
+      class: "code",
+      name: "text",
+      "aria-label": "Object",
+      spellcheck: "false",
+      wrap: "off",
+    });
+    text.value = JSON.stringify(object, null, 2);
+    openForm({
+      title: `Edit ${split(this.id).name}`,
+      intro: "The status is the server's: changes of it are left out.",
+      fields: [text],
+      action: "Save",
+      submit: (values) => request("PUT", hostPath(this.id), JSON.parse(values.text)),
+    });
   }
 
   showObjectSoon() {
@@ -327,11 +352,14 @@ class HostPage {
       ],
       ["What it would get", "", `bootlatch rehearse ${name}`],
     ];
-    if (!content.firstChild)
+    if (!content.firstChild) {
+      const edit = element("button", { type: "button", onclick: () => this.editObject() }, "Edit …");
       content.append(
         element("dl", { class: "commands" }),
+        isAdmin ? edit : "",
         element("pre", { tabindex: 0, "aria-label": "Object as JSON" }),
       );
+    }
     const make = ([title]) => element("div", {}, element("dt", {}, title), element("dd"));
     keyed(
       content.firstChild,

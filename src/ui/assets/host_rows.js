@@ -7,5 +7,8 @@ export const needsYou = (row) => Boolean(row.stall || row.isNew || row.phase ===
 export const groupOf = (row) =>
   row.stall ? row.stall.reason : row.phase === "Failed" ? "failed" : row.isNew ? "new" : null;
 
-export const powerText = (row) =>
-  row.power ? (row.target && row.target !== row.power ? `${row.power} → ${row.target}` : row.power) : "";
+/** Returns the power state of a host; with what goes on, if something does. */
+export function powerText(row) {
+  if (!row.power || !row.target) return row.power ?? "";
+  return row.target === row.power ? (row.transition ?? "").split(":")[0] : `${row.power} → ${row.target}`;
+}

@@ -2,62 +2,27 @@
 
 import {
   actionsOf,
+  addHost,
   approve,
-  bulk,
   configOptions,
   confirmReinstall,
   hold,
+  ignore,
   imageOptions,
   isImage,
   release,
-  setPower,
 } from "./actions.js";
+import { bulk, perform } from "./bulk.js";
 import { fillOptions, labelled, openForm, openMenu } from "./dialogs.js";
-import { element, find, findAll, isAdmin, keyed, setAttribute, setText } from "./elements.js";
+import { element, find, findAll, isAdmin, setAttribute, setText } from "./elements.js";
 import { setKeys } from "./frame.js";
 import { HostField, onField } from "./host_field.js";
-import { PHASES, groupOf, needsYou, powerText, why } from "./host_rows.js";
+import { PHASES, groupOf, powerText, why } from "./host_rows.js";
+import { drawNeeds, firstSteps } from "./needs.js";
+import { powerOf } from "./power.js";
 import { hostPage, hostPath, patch, split } from "./requests.js";
 import { collator, load, onRows, rows, sortedIds } from "./rows.js";
 import { exactTime, setTime } from "./times.js";
-
-/** Returns what to do in an installation that has seen no machine yet. */
-function firstSteps() {
-  const step = (title, text, ...more) => element("li", {}, element("b", {}, title), element("span", {}, text, ...more));
-  return element(
-    "div",
-    { class: "first-steps" },
-    element("h2", {}, "First steps"),
-    element(
-      "ol",
-      {},
-      step(
-        "See the network. ",
-        "Look at which interfaces are served, and whether another boot server answers there: ",
-        element("a", { href: "/ui/network" }, "Network"),
-        ".",
-      ),
-      step(
-        "Add an ISO. ",
-        "Drop an installer's ISO on ",
-        element("a", { href: "/ui/isos" }, "ISOs"),
-        ", or run ",
-        element("code", {}, "bootlatch iso add NAME FILE"),
-        ".",
-      ),
-      step(
-        "Boot a machine. ",
-        "Switch on one that boots from the network. It appears here as new, and you decide what it gets.",
-      ),
-      step(
-        "Write a rule. ",
-        "Rules in the configuration decide about new machines by themselves; ",
-        element("code", {}, "bootlatch rehearse --mac MAC"),
-        " shows what they do.",
-      ),
-    ),
-  );
-}
 
 /** The table of all hosts. Only the rows in view are elements. */
 class HostTable {
@@ -115,6 +80,8 @@ class HostTable {
     find("#search").addEventListener("input", filter("query"));
     find("#phase").addEventListener("change", filter("phase"));
     find("#power").addEventListener("change", filter("power"));
+    find("#add-host").hidden = !isAdmin;
+    find("#add-host").addEventListener("click", addHost);
     find("#all").addEventListener("change", (event) => this.selectAll(event.target.checked));
     for (const head of findAll("[data-sort]")) {
       find("button", head).addEventListener("click", () => {
@@ -157,7 +124,7 @@ class HostTable {
     }
     if (!change) this.rank(sortedIds(rows.hosts));
     else if (gone.length || changed.some((row) => !this.ranks.has(row.id))) this.insert(changed);
-    if (changed.length || gone.length) this.drawNeeds();
+    if (changed.length || gone.length) drawNeeds(this.group, (key) => this.toggleGroup(key));
     if (isOtherView && !this.isFrozen()) this.refresh();
     else {
       this.isStale ||= isOtherView;
@@ -388,6 +355,7 @@ class HostTable {
     setAttribute(cells.phase, "data-phase", row.phase);
     setAttribute(cells.phase, "title", row.since ? `since ${exactTime(row.since)}` : null);
     setText(cells.power, powerText(row));
+    setAttribute(cells.power, "title", row.transition);
     setAttribute(cells.power, "data-power", row.target ? "changing" : (row.power ?? ""));
     setTime(cells.boot, row.boot);
     setText(cells.why, why(row));
@@ -399,63 +367,13 @@ class HostTable {
     }
   }
 
-  // Needs you
-
-  drawNeeds() {
-    const groups = new Map();
-    for (const row of rows.hosts.values()) {
-      if (!needsYou(row)) continue;
-      const key = groupOf(row);
-      const group = groups.get(key) ?? { key, count: 0, title: this.groupTitle(row, key), since: Infinity };
-      group.count += 1;
-      group.since = Math.min(group.since, row.stall?.since ?? row.since ?? Infinity);
-      groups.set(key, group);
-    }
-    const ordered = [...groups.values()].sort(
-      (a, b) => (b.key === "new") - (a.key === "new") || b.count - a.count || a.key.localeCompare(b.key),
-    );
-    find("#needs").hidden = !ordered.length;
-    const make = ({ key }) =>
-      element(
-        "li",
-        {},
-        element(
-          "button",
-          { type: "button", onclick: () => this.toggleGroup(key) },
-          element("b"),
-          element("span"),
-          element("time"),
-        ),
-      );
-    keyed(
-      find("#needs-list"),
-      ordered,
-      ({ key }) => key,
-      make,
-      (item, group) => {
-        const [count, title, since] = item.firstChild.children;
-        setText(count, String(group.count));
-        setText(title, group.title);
-        setTime(since, group.since === Infinity ? null : group.since);
-        setAttribute(item.firstChild, "aria-pressed", String(this.group === group.key));
-        item.classList.toggle("new", group.key === "new");
-      },
-    );
-  }
-
-  groupTitle(row, key) {
-    if (key === "new") return "new machines";
-    if (key === "failed") return "failed installs";
-    return row.stall.title;
-  }
-
   /** Shows the hosts of a group, and selects them. */
   toggleGroup(key) {
     this.group = this.group === key ? "" : key;
     this.selected.clear();
     this.changeFilter();
     if (this.group && isAdmin) this.selectAll(true);
-    this.drawNeeds();
+    drawNeeds(this.group, (key) => this.toggleGroup(key));
   }
 
   drawChip() {
@@ -514,15 +432,7 @@ class HostTable {
       button("Reinstall …", () => confirmReinstall(this.chosen()), "danger"),
       button("Release", run("released", release)),
       button("Hold", run("held", hold)),
-      button(
-        "Power on",
-        run("switched on", (row) => setPower(row, true)),
-      ),
-      button(
-        "Power off",
-        run("switched off", (row) => setPower(row, false)),
-        "danger",
-      ),
+      button("Power …", (event) => openMenu(event.currentTarget, powerOf(this.chosen()))),
       button("Clear selection", () => (this.selected.clear(), this.draw(), this.drawBulk()), "quiet"),
     );
   }
@@ -583,6 +493,7 @@ class HostTable {
       this.select(row.id, !this.selected.has(row.id));
       this.fillById(row.id);
     } else if (name === "a") approve(row);
+    else if (name === "i" && row.isNew) perform(row, "ignored", ignore);
     else if (name === "r" && isImage(row.image)) confirmReinstall([row]);
     else return false;
     return true;

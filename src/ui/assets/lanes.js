@@ -1,8 +1,8 @@
 // The boot of a host as lanes.
 
 import { element, keyed, setAttribute, setText } from "./elements.js";
-import { describe, entryKey, seconds } from "./timeline.js";
-import { ago, duration, exactTime, serverNow, showCountdown, size, timeElement } from "./times.js";
+import { describe, entryKey } from "./timeline.js";
+import { ago, duration, exactTime, seconds, serverNow, showCountdown, size, timeElement } from "./times.js";
 
 /** The lanes of a boot: the stages of the ledger and the events of the timeline that belong to each. */
 const LANES = [
@@ -163,10 +163,7 @@ export class BootLanes {
       },
     );
     const total = bars.reduce((sum, { length }) => sum + length, 0);
-    const loaded = this.entries.filter(
-      (entry) => entry.event === "tftp_completed" && events.includes(entry.event) && seconds(entry.time) >= begin - 0.5,
-    );
-    const bytes = loaded.reduce((sum, entry) => sum + entry.detail.bytes, 0);
+    const bytes = boot.traffic?.[lane.dataset.key.toLowerCase()] ?? 0;
     const precise = total < 10 ? `${total.toFixed(1)} s` : duration(total);
     setText(
       time,

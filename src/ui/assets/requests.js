@@ -13,6 +13,16 @@ export function logIn() {
   location.assign(`/ui/login?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
+/** Returns the message of a reply that is a refusal. */
+export async function messageOf(reply) {
+  const text = await reply.text();
+  try {
+    return JSON.parse(text).message ?? text;
+  } catch {
+    return text.trim() || `${reply.status} ${reply.statusText}`;
+  }
+}
+
 /** Sends a request with a JSON body, and returns the JSON of the reply. */
 export async function request(method, path, body, type = "application/json") {
   const options = { method, headers: { Accept: "application/json" } };

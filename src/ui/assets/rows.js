@@ -2,7 +2,7 @@
 
 import { toast } from "./dialogs.js";
 import { find, setText } from "./elements.js";
-import { logIn } from "./requests.js";
+import { logIn, messageOf } from "./requests.js";
 import { setServerTime } from "./times.js";
 
 export const rows = { hosts: new Map(), images: new Map(), configs: new Map() };
@@ -30,7 +30,7 @@ export async function load() {
     return loadLater();
   }
   if (reply.status === 401) return logIn();
-  if (!reply.ok) return loadLater();
+  if (!reply.ok) return loadLater(await messageOf(reply));
   const all = await reply.json();
   retry = 0;
   version = all.version;
@@ -44,10 +44,15 @@ export async function load() {
   connect();
 }
 
-function loadLater() {
-  setLive("lost", "no connection");
+/** Loads all rows again later. `reason` is what the server said, if it did. */
+function loadLater(reason) {
+  setLive("lost", reason ? "refused" : "no connection");
+  if (reason && !retry) toast(reason, { isError: true });
   retry = Math.min(retry + 1, 5);
-  setTimeout(() => (document.hidden ? null : load()), 500 * 2 ** retry * (0.75 + Math.random() / 2));
+  setTimeout(
+    () => (document.hidden ? null : load().catch(() => loadLater())),
+    500 * 2 ** retry * (0.75 + Math.random() / 2),
+  );
 }
 
 let [rowsQuery, streamQuery, streamListeners] = ["", "", {}];
@@ -76,8 +81,8 @@ function connect() {
   }
   stream.onerror = (event) => {
     setLive("lost", "reconnecting");
-    // The browser reconnects by itself unless the server refused: the history no longer reaches back to our version.
-    if (event.target.readyState === EventSource.CLOSED && event.target === stream) load().catch(loadLater);
+    // The browser reconnects by itself unless the server refused.
+    if (event.target.readyState === EventSource.CLOSED && event.target === stream) explainRefusal(event.target.url);
   };
 }
 
@@ -91,6 +96,22 @@ document.addEventListener("visibilitychange", () => {
     document.body.dataset.loaded ? connect() : load();
   }
 });
+
+/** Finds out why a stream was refused, which the browser does not tell: by the same request. */
+async function explainRefusal(url) {
+  const abort = new AbortController();
+  try {
+    const reply = await fetch(url, { signal: abort.signal });
+    if (reply.status === 401) return logIn();
+    // 410: the history no longer reaches back to our version.
+    if (reply.ok || reply.status === 410) return load();
+    loadLater(await messageOf(reply));
+  } catch {
+    loadLater();
+  } finally {
+    abort.abort();
+  }
+}
 
 function applyChanges(change) {
   for (const kind of Object.keys(rows)) {

@@ -1,7 +1,18 @@
 // Entries of the timeline as sentences.
 
 import { element, setText } from "./elements.js";
-import { duration, setTime, size, timeElement } from "./times.js";
+import { duration, seconds, setTime, size, timeElement } from "./times.js";
+
+/** The words of Redfish for what is asked of a BMC, in ours. */
+const RESETS = {
+  On: "switch it on",
+  ForceOff: "cut its power",
+  GracefulShutdown: "shut it down",
+  GracefulRestart: "restart it",
+  ForceRestart: "reset it",
+  PowerCycle: "switch it off and on",
+  Nmi: "interrupt it (NMI)",
+};
 
 /** Returns an event of the timeline as a sentence. */
 export function describe({ event, detail = {} }) {
@@ -36,7 +47,7 @@ export function describe({ event, detail = {} }) {
     case "power":
       return `power ${details.state}`;
     case "power_switched":
-      return `power request sent: ${details.reset}`;
+      return `its BMC was asked to ${RESETS[details.reset] ?? details.reset}`;
     case "refused":
       return `refused over ${details.protocol}: ${details.message}`;
     case "stalled":
@@ -57,7 +68,6 @@ export function describe({ event, detail = {} }) {
   }
 }
 
-export const seconds = (time) => Date.parse(time) / 1000;
 export const entryKey = (entry) => `${entry.time} ${entry.mac ?? ""} ${entry.event}`;
 
 /** Makes the line of an entry of the timeline. */

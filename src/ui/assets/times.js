@@ -20,7 +20,14 @@ export function duration(seconds) {
   return `${Math.round(whole / 86400)} d`;
 }
 
-export const ago = (seconds) => `${duration(serverNow() - seconds)} ago`;
+/** Returns the seconds of a time of the API. */
+export const seconds = (time) => Date.parse(time) / 1000;
+
+/** Returns how long ago a time was, or how far ahead it is. */
+export function ago(time) {
+  const past = serverNow() - time;
+  return past >= -1 ? `${duration(past)} ago` : `in ${duration(-past)}`;
+}
 
 export function exactTime(seconds) {
   return new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
