@@ -119,7 +119,7 @@ pub fn isos() -> Markup {
                     thead {
                         tr {
                             @for title in ["Name", "Recognised as", "Boots", "Size", "Configs", "Hosts", "State"] {
-                                th scope="col" { (title) }
+                                th scope="col" class=[NUMBER_COLUMNS.contains(&title).then_some("number")] { (title) }
                             }
                             th scope="col" { span.hidden { "Actions" } }
                         }
@@ -192,7 +192,7 @@ const LEASE_STATES: [(&str, &str); 4] =
     [("bound", "Bound"), ("expired", "Expired"), ("released", "Released"), ("declined", "In use by another machine")];
 
 /// Titles of columns with numbers.
-const NUMBER_COLUMNS: [&str; 3] = ["Count", "Messages", "Refused"];
+const NUMBER_COLUMNS: [&str; 5] = ["Count", "Hosts", "Messages", "Refused", "Size"];
 
 /// Returns a table without rows. A column without a title has actions.
 fn table(id: &str, titles: &[&str]) -> Markup {

@@ -12,7 +12,7 @@ from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image
 from support.waiting import eventually
 
 FOLDER = Path(os.environ.get("SCREENSHOTS", Path(__file__).resolve().parents[2] / ".cache/screenshots"))
-PAGES = {"hosts": ("/ui/hosts", "#rows tr[data-id]"), "host": ("/ui/hosts/default/rack1-node03", ".lane i"), "diagnosis": ("/ui/hosts/default/rack1-node09", ".advised :is(a, button)"), "isos": ("/ui/isos", "#iso-rows tr"),
+PAGES = {"hosts": ("/ui/hosts", "#rows tr[data-id]"), "host": ("/ui/hosts/default/rack1-node03", ".lane i"), "diagnosis": ("/ui/hosts/default/rack1-node04", ".advised :is(a, button)"), "isos": ("/ui/isos", "#iso-rows tr"),
          "configs": ("/ui/configs#builder", "#affects:not(:empty)"), "network": ("/ui/network", "#interfaces section"),
          "activity": ("/ui/activity", "#activity li"), "settings": ("/ui/settings", "#setting-rows tr"), "login": ("/ui/login", "input")}
 NODE = "192.0.2.13"

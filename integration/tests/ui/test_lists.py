@@ -191,14 +191,19 @@ def test_an_iso_is_dropped_on_any_page(server, open_window, place):
 
 
 def test_a_config_is_previewed_for_a_host(server, open_window):
+    assert server.ask("POST", HOSTS, host("two", 2, image="live", bootConfigRef="builder")).code == 201
+    assert server.ask("POST", f"{HOSTS}/one/hold").code == 200
     page = open_window().log_in(path="/ui/configs#builder")
     page.get_by_text("What a host gets").click()
     assert page.get_by_label("Host", exact=True).input_value() == "default/one"
+    page.get_by_text("The host gets no config now.").wait_for()
+    page.get_by_label("Host", exact=True).select_option("default/two")
     shown = page.locator("#preview-files pre")
     shown.wait_for()
     assert '"ignition"' in shown.inner_text(), shown.inner_text()
     viewer = open_window().log_in(token=(server.state / "viewer.token").read_text().strip(), path="/ui/configs#builder")
     viewer.get_by_text("What a host gets").click()
+    viewer.get_by_label("Host", exact=True).select_option("default/two")
     viewer.locator("#preview-files pre", has_text="REDACTED").wait_for()
 
 
