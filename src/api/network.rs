@@ -113,7 +113,7 @@ pub fn drop_reports(counters: &Counters) -> Vec<DropReport> {
     let lost = DropReport { count, outcome: "dropped", protocol: "udp", reason: "receive_buffer_full" };
     let all = Protocol::ALL.into_iter().flat_map(of).chain([lost]);
     let mut found: Vec<DropReport> = all.filter(|report| report.count > 0).collect();
-    found.sort_by(|one, other| other.count.cmp(&one.count));
+    found.sort_by_key(|report| std::cmp::Reverse(report.count));
     found
 }
 
