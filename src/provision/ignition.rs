@@ -56,7 +56,8 @@ enum Version {
 
 fn version(config: &Place<'_>) -> Result<Version, Finding> {
     let Some(ignition) = config.get("ignition") else {
-        return Err(config.finding_of("ignition", format!("missing; expected its version, {VERSIONS}")));
+        let missing = config.finding(format!("missing; expected {VERSIONS}"));
+        return Err(Finding { pointer: "/ignition/version".to_owned(), ..missing });
     };
     let Some(version) = ignition.get("version") else {
         return Err(ignition.finding_of("version", format!("missing; expected {VERSIONS}")));

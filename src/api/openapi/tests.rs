@@ -28,7 +28,7 @@ fn full(kind: Kind) -> Object {
                        "startTime": "2026-11-21T00:00:00Z", "state": "accepted", "accepted": {"reset": "On", "time": "2026-11-21T00:00:00Z"}, "tries": 1, 
                        "reason": "r", "message": "m", "endTime": "2026-11-21T00:00:00Z"},
                    "bootDevice": {"device": "disk", "time": "2026-11-21T00:00:00Z", "requested": true, "error": "e"},
-                   "bmc": {"protocol": "ipmi", "certificate": "c", "time": "2026-11-21T00:00:00Z"},
+                   "bmc": {"protocol": "ipmi", "certificate": "c", "cipherSuite": 17, "time": "2026-11-21T00:00:00Z"},
                    "install": {"configFetchTime": "2026-11-21T00:00:00Z", "firstOfferTime": "2026-11-21T00:00:00Z", "bootCount": 1, "completionTime": "2026-11-21T00:00:00Z"}}),
         ),
         Kind::IscsiCdrom => (
