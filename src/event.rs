@@ -8,6 +8,8 @@ mod log;
 mod notification;
 pub mod power_report;
 mod printable;
+mod relations;
+mod summary;
 mod webhook_counters;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use crate::boot::Reason;
 use crate::boot::identity::AddressEvidence;
 use crate::boot::installer::{InstallerLine, InstallerSource, LogLevel};
 use crate::fleet::enrolment::UnknownHostAction;
-use crate::fleet::{Architecture, BootStage, BootTarget, Certainty, Mac, Name, Phase, Power, StallReason};
+use crate::fleet::{Architecture, BootDevice, BootStage, BootTarget, Certainty, Mac, Name, Phase, Power, StallReason};
 
 pub use crate::boot::Protocol;
 pub use crate::boot::ScriptAction;
@@ -221,6 +223,19 @@ pub enum Event {
         /// Redfish's word for the request.
         reset: String,
     },
+    /// Wake-on-LAN packets were sent to the machine. Nothing confirms that they woke it.
+    WakeOnLanSent {
+        /// Number of networks that they were sent to.
+        networks: usize,
+    },
+    /// The BMC was told the device of the next boot, or of all boots.
+    BootDeviceSet {
+        /// The device.
+        device: BootDevice,
+        /// Whether an operator asked for it, and not the decision for the host.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        requested: bool,
+    },
     /// A request to the BMC failed.
     BmcFailed {
         /// The error.
@@ -312,262 +327,6 @@ pub enum Event {
         /// The error, with file and line.
         message: String,
     },
-}
-
-impl Event {
-    /// Returns the stable code of the event, in snake case: the `event` of the timeline and the log.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::FirstSeen { .. } => "first_seen",
-            Self::SameMachine { .. } => "same_machine",
-            Self::AddressChanged { .. } => "address_changed",
-            Self::Assigned { .. } => "assigned",
-            Self::LocalBootRequested {} => "local_boot_requested",
-            Self::Held {} => "held",
-            Self::Offer { .. } => "offer",
-            Self::TftpStarted { .. } => "tftp_started",
-            Self::TftpCompleted { .. } => "tftp_completed",
-            Self::Script { .. } => "script",
-            Self::IscsiLogin { .. } => "iscsi_login",
-            Self::IscsiRedirect { .. } => "iscsi_redirect",
-            Self::ConfigFetched { .. } => "config_fetched",
-            Self::BootCompleted {} => "boot_completed",
-            Self::BootCompleteIgnored { .. } => "boot_complete_ignored",
-            Self::LocalDisk { .. } => "local_disk",
-            Self::Installer { .. } => "installer",
-            Self::InstallFailed { .. } => "install_failed",
-            Self::Refused { .. } => "refused",
-            Self::Warning { .. } => "warning",
-            Self::Power { .. } => "power",
-            Self::PowerSwitched { .. } => "power_switched",
-            Self::BmcFailed { .. } => "bmc_failed",
-            Self::WaitingForImage { .. } => "waiting_for_image",
-            Self::ReadFailed { .. } => "read_failed",
-            Self::Image { .. } => "image",
-            Self::DiskNearlyFull { .. } => "disk_nearly_full",
-            Self::DiskSpaceRecovered { .. } => "disk_space_recovered",
-            Self::OtherDhcpServer { .. } => "other_dhcp_server",
-            Self::ClockStepped { .. } => "clock_stepped",
-            Self::Stalled { .. } => "stalled",
-            Self::StallCleared { .. } => "stall_cleared",
-            Self::BootFinished { .. } => "boot_finished",
-            Self::ManifestInvalid { .. } => "manifest_invalid",
-        }
-    }
-
-    /// Returns the stable message of the event's log line.
-    pub fn summary(&self) -> &'static str {
-        match self {
-            Self::FirstSeen { .. } => "host first seen",
-            Self::SameMachine { .. } => "known machine on another interface",
-            Self::AddressChanged { .. } => "host address changed",
-            Self::Assigned { .. } => "install requested",
-            Self::LocalBootRequested {} => "local boot requested",
-            Self::Held {} => "host held",
-            Self::Offer { .. } => "boot program offered",
-            Self::TftpStarted { .. } => "TFTP transfer started",
-            Self::TftpCompleted { .. } => "TFTP transfer completed",
-            Self::Script { .. } => "boot script served",
-            Self::IscsiLogin { .. } => "iSCSI login accepted",
-            Self::IscsiRedirect { .. } => "iSCSI login redirected",
-            Self::ConfigFetched { .. } => "config served",
-            Self::BootCompleted {} => "install completed",
-            Self::BootCompleteIgnored { .. } => "boot-complete ignored",
-            Self::LocalDisk { .. } => "local disk boot served",
-            Self::Installer { .. } => "installer line received",
-            Self::InstallFailed { .. } => "install failed",
-            Self::Refused { .. } => "request refused",
-            Self::Warning { .. } => "host warning",
-            Self::Power { .. } => "power state changed",
-            Self::PowerSwitched { .. } => "power request sent",
-            Self::BmcFailed { .. } => "BMC request failed",
-            Self::WaitingForImage { .. } => "waiting for image",
-            Self::ReadFailed { .. } => "image read failed",
-            Self::Image { .. } => "image file changed",
-            Self::DiskNearlyFull { .. } => "disk nearly full",
-            Self::DiskSpaceRecovered { .. } => "disk space recovered",
-            Self::OtherDhcpServer { .. } => "other DHCP server detected",
-            Self::ClockStepped { .. } => "clock set",
-            Self::Stalled { .. } => "boot stalled",
-            Self::StallCleared { .. } => "boot goes on",
-            Self::BootFinished { .. } => "boot finished",
-            Self::ManifestInvalid { .. } => "manifest invalid",
-        }
-    }
-
-    /// Returns the image that the event concerns.
-    pub fn image(&self) -> Option<&Name> {
-        match self {
-            Self::Assigned { image } => image.image(),
-            Self::Script { image, .. }
-            | Self::IscsiLogin { image, .. }
-            | Self::IscsiRedirect { image, .. }
-            | Self::Warning { image, .. } => image.as_ref(),
-            Self::WaitingForImage { image, .. } | Self::Image { image, .. } => Some(image),
-            Self::FirstSeen { .. }
-            | Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::ConfigFetched { .. }
-            | Self::BootCompleted {}
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::InstallFailed { .. }
-            | Self::Refused { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::BmcFailed { .. }
-            | Self::ReadFailed { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::BootFinished { .. }
-            | Self::ManifestInvalid { .. } => None,
-        }
-    }
-
-    /// Returns the config that the event concerns.
-    pub fn config(&self) -> Option<&Name> {
-        match self {
-            Self::ConfigFetched { config, .. } => Some(config),
-            Self::FirstSeen { .. }
-            | Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::Assigned { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::Script { .. }
-            | Self::IscsiLogin { .. }
-            | Self::IscsiRedirect { .. }
-            | Self::BootCompleted {}
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::InstallFailed { .. }
-            | Self::Refused { .. }
-            | Self::Warning { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::BmcFailed { .. }
-            | Self::WaitingForImage { .. }
-            | Self::ReadFailed { .. }
-            | Self::Image { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::BootFinished { .. }
-            | Self::ManifestInvalid { .. } => None,
-        }
-    }
-
-    /// Returns whether the event changes the state of its host. A milestone is never joined with other entries, and
-    /// later entries are not joined with those before it.
-    pub fn is_milestone(&self) -> bool {
-        match self {
-            Self::FirstSeen { .. }
-            | Self::Assigned { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::BootCompleted {}
-            | Self::InstallFailed { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::Image { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. } => true,
-            Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::Script { .. }
-            | Self::IscsiLogin { .. }
-            | Self::IscsiRedirect { .. }
-            | Self::ConfigFetched { .. }
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::Refused { .. }
-            | Self::Warning { .. }
-            | Self::BmcFailed { .. }
-            | Self::WaitingForImage { .. }
-            | Self::ReadFailed { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::BootFinished { .. }
-            | Self::ManifestInvalid { .. } => false,
-        }
-    }
-
-    /// Returns whether a machine's request causes the event, and not the server or an operator.
-    pub fn is_of_machine(&self) -> bool {
-        match self {
-            Self::FirstSeen { .. }
-            | Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::Script { .. }
-            | Self::IscsiLogin { .. }
-            | Self::IscsiRedirect { .. }
-            | Self::ConfigFetched { .. }
-            | Self::BootCompleted {}
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::Refused { .. }
-            | Self::WaitingForImage { .. }
-            | Self::ReadFailed { .. }
-            | Self::BootFinished { .. } => true,
-            Self::Assigned { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::InstallFailed { .. }
-            | Self::Warning { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::BmcFailed { .. }
-            | Self::Image { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::ManifestInvalid { .. } => false,
-        }
-    }
-
-    /// Returns whether the event repeats another one. The duration of a transfer, and those of the stages of a boot, make
-    /// no difference.
-    pub fn is_repeat_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::TftpCompleted { file, bytes, .. }, Self::TftpCompleted { file: known, bytes: size, .. }) => {
-                file == known && bytes == size
-            }
-            (Self::BootFinished { outcome, stages, .. }, Self::BootFinished { outcome: known, stages: before, .. }) => {
-                outcome == known && stages.keys().eq(before.keys())
-            }
-            _ => self == other,
-        }
-    }
 }
 
 impl From<InstallerLine> for Event {

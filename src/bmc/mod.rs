@@ -19,6 +19,7 @@ pub mod power_poller;
 pub mod redfish;
 mod transition;
 pub mod wake_on_lan;
+mod wake_queue;
 
 /// Maximum time to connect to a service; and for its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

@@ -92,8 +92,8 @@ fn fields<'a>(schemas: &'a Value, schema: &'a Value) -> Vec<(String, Field<'a>)>
 fn type_name(schemas: &Value, schema: &Value) -> String {
     let schema = resolve(schemas, schema);
     if let Some(values) = schema["enum"].as_array() {
-        let words: Vec<_> = values.iter().filter_map(Value::as_str).collect();
-        return words.join(" | ");
+        let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        return values.iter().map(word).collect::<Vec<_>>().join(" | ");
     }
     let name = match &schema["type"] {
         Value::String(name) => name.clone(),

@@ -77,7 +77,7 @@ pub enum HostCommand {
     },
     /// Switch hosts on, by their BMCs
     #[command(
-        after_help = "Examples:\n  bootlatch host on node1 node2\n  bootlatch host on -l rack=a7 --wave 4 --pace 10"
+        after_help = "Examples:\n  bootlatch host on node1 node2\n  bootlatch host on -l rack=a7 --wave 4 --pace 10s"
     )]
     On {
         #[command(flatten)]

@@ -1,5 +1,7 @@
 //! `bootlatch host on`, `off`, `restart`, `reset` and `boot-device`: hosts by their BMCs.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
@@ -17,6 +19,8 @@ use super::refusals::Refusals;
 use super::show::print;
 
 const KIND: Kind = Kind::BareMetalHost;
+/// Maximum time between two waves.
+const MAX_PACE: Duration = Duration::from_secs(3600);
 
 /// The hosts of a power command.
 #[derive(Debug, clap::Args)]
@@ -34,9 +38,9 @@ pub struct WaveArgs {
     /// Number of hosts that are switched within --pace, evenly spread
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     wave: u32,
-    /// Seconds between two waves
-    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
-    pace: u32,
+    /// Time between two waves, as in 30s or 2m; at most an hour
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse_pace)]
+    pace: Duration,
 }
 
 /// A boot device.
@@ -89,7 +93,17 @@ pub async fn switch(
 /// Returns the seconds until a host is switched: the hosts of a wave are spread evenly over its time.
 fn delay_of(number: usize, waves: &WaveArgs) -> u64 {
     let number = u64::try_from(number).unwrap_or(u64::MAX);
-    number.saturating_mul(waves.pace.into()) / u64::from(waves.wave.max(1))
+    number.saturating_mul(waves.pace.as_secs()) / u64::from(waves.wave.max(1))
+}
+
+/// Parses the time between two waves, in whole seconds. A number without a unit is seconds.
+fn parse_pace(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().or_else(|| {
+        let time = Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()?;
+        (time.subsec_nanos() == 0).then_some(time.as_secs())
+    });
+    let seconds = seconds.filter(|seconds| *seconds <= MAX_PACE.as_secs());
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected whole seconds up to an hour, as in 30s or 2m".to_owned())
 }
 
 /// Has the BMCs of hosts set their boot device.
@@ -150,10 +164,28 @@ mod tests {
 
     #[test]
     fn hosts_are_switched_in_waves() {
-        let delays = |wave, pace| (0..7).map(|number| delay_of(number, &WaveArgs { wave, pace })).collect::<Vec<_>>();
+        let waves = |wave, pace| WaveArgs { wave, pace: Duration::from_secs(pace) };
+        let delays = |wave, pace| (0..7).map(|number| delay_of(number, &waves(wave, pace))).collect::<Vec<_>>();
         assert_eq!(delays(3, 6), [0, 2, 4, 6, 8, 10, 12]);
         assert_eq!(delays(10, 5), [0, 0, 1, 1, 2, 2, 3]);
         assert_eq!(delays(1, 0), [0; 7]);
-        assert_eq!(delay_of(usize::MAX, &WaveArgs { wave: 1, pace: 3600 }), u64::MAX, "refused by the server");
+        assert_eq!(delay_of(usize::MAX, &waves(1, 3600)), u64::MAX, "refused by the server");
+    }
+
+    #[test]
+    fn a_pace_has_a_unit_or_is_in_seconds() {
+        for (text, seconds) in [
+            ("5s", Some(5)),
+            ("1m", Some(60)),
+            ("1m 30s", Some(90)),
+            ("1h", Some(3600)),
+            ("10", Some(10)),
+            ("0", Some(0)),
+        ] {
+            assert_eq!(parse_pace(text).ok().map(|pace| pace.as_secs()), seconds, "{text}");
+        }
+        for text in ["", "5 x", "-5s", "500ms", "1h 1s", "3601", "s"] {
+            assert!(parse_pace(text).unwrap_err().contains("30s or 2m"), "{text}");
+        }
     }
 }

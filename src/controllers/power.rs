@@ -20,6 +20,7 @@ use crate::bmc::BmcError;
 use crate::bmc::client::{BmcClient, BmcPolicy};
 use crate::bmc::poll_time::PollTime;
 use crate::bmc::power_poller::{BmcAnswer, BmcRequest, PowerPoller, PowerTask};
+use crate::bmc::wake_on_lan;
 
 /// Maximum number of concurrent requests to BMCs. It also limits the inrush current of machines that are switched on
 /// at the same time.
@@ -57,8 +58,36 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
             },
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
+        while let Some((mac, request)) = poller.next_wake(Instant::now()) {
+            wake(&gate, &mut poller, mac, &request).await;
+        }
         start_due(&mut requests, &gate, &mut poller, policy, Instant::now());
     }
+}
+
+/// Wakes a machine without a BMC, over all networks of this server, and records it.
+async fn wake(gate: &Gate, poller: &mut PowerPoller, mac: Mac, request: &PowerTransition) {
+    let mut report = PowerReport::without_bmc();
+    let broadcasts: Vec<_> = gate.site().nets.iter().map(|net| net.broadcast()).collect();
+    let failure = match request.time_left(now()) {
+        None => Some(("TimedOut", "the server was stopped at the time of the request".to_owned())),
+        Some(_) => match wake_on_lan::wake(mac, &broadcasts).await {
+            Ok(networks) => {
+                report.events.push(Event::WakeOnLanSent { networks });
+                None
+            }
+            Err(error) => Some(("NotSent", format!("cannot send Wake-on-LAN packets: {error}"))),
+        },
+    };
+    let state = if failure.is_some() { TransitionState::Failed } else { TransitionState::Sent };
+    let mut ended = request.ended(state, now());
+    if let Some((reason, message)) = failure {
+        let message = format!("not woken: {message}");
+        report.events.push(Event::Warning { image: None, message: message.clone() });
+        (ended.reason, ended.message) = (reason.to_owned(), message);
+    }
+    report.transition = Some(Box::new(ended));
+    commit_report(&gate.store, poller, mac, report).await;
 }
 
 /// Starts the requests that are due, as far as there are places for them.
@@ -176,7 +205,7 @@ async fn commit_report(store: &Store, poller: &mut PowerPoller, mac: Mac, report
         tracing::warn!(%error, %mac, "failed to record the power state");
         poller.forget(mac);
         if let Some(host) = store.load().host_by_mac(mac) {
-            poller.follow(&host, true, poll_time());
+            follow_host(poller, &host, true);
         }
     }
 }
@@ -218,6 +247,7 @@ fn follow_changes(store: &Store, poller: &mut PowerPoller, mut version: u64) -> 
 fn follow_host(poller: &mut PowerPoller, host: &Host, is_start: bool) {
     match &host.spec.bmc {
         Some(_) => poller.follow(host, is_start, poll_time()),
+        None if host.status.power_transition.is_some() => poller.follow_wake(host, poll_time()),
         None => poller.forget(host.spec.boot_mac_address),
     }
 }

@@ -37,6 +37,8 @@ macro_rules! log_at {
             phase = facts.phase.as_deref(),
             power = facts.power,
             reset = facts.reset,
+            networks = facts.networks,
+            boot_device = facts.boot_device,
             file_bytes = facts.file_bytes,
             free_bytes = facts.free_bytes,
             milliseconds = facts.milliseconds,
@@ -137,6 +139,8 @@ impl Severity {
             | Event::Warning { .. }
             | Event::Power { .. }
             | Event::PowerSwitched { .. }
+            | Event::WakeOnLanSent { .. }
+            | Event::BootDeviceSet { .. }
             | Event::WaitingForImage { .. }
             | Event::StallCleared { .. }
             | Event::BootFinished { .. }
@@ -167,6 +171,8 @@ struct LogFields<'a> {
     known: Option<&'a str>,
     phase: Option<Cow<'a, str>>,
     power: Option<&'a str>,
+    networks: Option<usize>,
+    boot_device: Option<&'a str>,
     reset: Option<&'a str>,
     /// Size of the transferred file, in octets.
     file_bytes: Option<u64>,
@@ -189,7 +195,11 @@ impl<'a> LogFields<'a> {
     }
 
     fn of(event: &'a Event) -> Self {
-        let none = Self::default();
+        Self::filled(event, Self::default())
+    }
+
+    /// Returns the fields of an event in place of those of `none`.
+    fn filled(event: &'a Event, none: Self) -> Self {
         match event {
             Event::FirstSeen { action } => Self { action: Some(action.to_string().into()), ..none },
             Event::SameMachine { host, .. } => Self { known: Some(host.as_str()), ..none },
@@ -222,6 +232,8 @@ impl<'a> LogFields<'a> {
             }
             Event::Power { state } => Self { power: Some(state.as_str()), ..none },
             Event::PowerSwitched { reset } => Self { reset: Some(reset), ..none },
+            Event::WakeOnLanSent { networks } => Self { networks: Some(*networks), ..none },
+            Event::BootDeviceSet { device, .. } => Self { boot_device: Some(device.as_str()), ..none },
             Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message.into()), ..none },
             Event::Image { phase, message, .. } => {
                 Self { phase: Some(phase.into()), detail: Some(message.into()), ..none }

@@ -6,8 +6,8 @@ use crate::fleet::{Bmc, BmcRecord, BootDeviceRecord, Power, PowerError, PowerTra
 /// Outcome of one request to a BMC. It has no effect when the host has another BMC by the time it is applied.
 #[derive(Debug, Clone)]
 pub struct PowerReport {
-    /// The BMC that was asked.
-    pub bmc: Bmc,
+    /// The BMC that was asked; `None` if the host has none, and was sent Wake-on-LAN packets.
+    pub bmc: Option<Bmc>,
     /// Power state that the BMC reported; `None` if the report does not change the known state.
     pub power: Option<Power>,
     /// Reason why the power state is unknown.
@@ -25,8 +25,13 @@ pub struct PowerReport {
 impl PowerReport {
     /// Returns a report without content.
     pub fn new(bmc: &Bmc) -> Self {
+        Self { bmc: Some(bmc.clone()), ..Self::without_bmc() }
+    }
+
+    /// Returns a report without content of a host without a BMC.
+    pub fn without_bmc() -> Self {
         Self {
-            bmc: bmc.clone(),
+            bmc: None,
             power: None,
             error: None,
             transition: None,

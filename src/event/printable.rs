@@ -48,6 +48,8 @@ impl Event {
             | Self::LocalDisk { .. }
             | Self::ClockStepped { .. }
             | Self::StallCleared { .. }
+            | Self::WakeOnLanSent { .. }
+            | Self::BootDeviceSet { .. }
             | Self::Power { .. } => Vec::new(),
         }
     }

@@ -37,7 +37,7 @@ impl BootConfig {
 pub struct BootConfigSpec {
     /// The format of the main file.
     pub format: Format,
-    /// The files by name. `Format::main_file` is served to a request without a name.
+    /// The files by name. A request without a name gets the main file of the format.
     #[serde(default)]
     pub data: BTreeMap<String, String>,
     /// Whether the files contain secrets: only their machine reads them, API clients read `REDACTED`.

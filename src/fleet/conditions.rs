@@ -88,10 +88,7 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
                 (Power::Unknown, Some(fault)) => (ConditionStatus::False, fault.reason.clone(), fault.message.clone()),
             }
         }
-        ConditionType::PowerChanged => {
-            host.spec.bmc.as_ref()?;
-            power_change(status)?
-        }
+        ConditionType::PowerChanged => power_change(status)?,
         ConditionType::BootReady => {
             host.spec.image.image()?;
             let (holds, reason) = readiness(status.boot_risks.as_deref());
@@ -114,6 +111,10 @@ fn power_change(status: &HostStatus) -> Option<(ConditionStatus, String, String)
     Some(match change.state {
         TransitionState::Failed if !is_met => (ConditionStatus::False, change.reason.clone(), change.message.clone()),
         TransitionState::Failed => (ConditionStatus::True, "MadeUpFor".to_owned(), change.message.clone()),
+        TransitionState::Sent => {
+            let message = "Wake-on-LAN packets were sent; nothing confirms that they woke the machine";
+            (ConditionStatus::Unknown, "Sent".to_owned(), message.to_owned())
+        }
         TransitionState::Replaced => (ConditionStatus::Unknown, "Replaced".to_owned(), String::new()),
         TransitionState::Asked | TransitionState::Accepted | TransitionState::Confirmed => {
             (ConditionStatus::True, "Confirmed".to_owned(), String::new())

@@ -174,7 +174,8 @@ pub enum BootMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bmc {
-    /// The address, as `BmcAddress` parses it.
+    /// The address: `192.168.11.10` (the protocol is detected), `ipmi://HOST[:PORT]`,
+    /// `redfish://HOST[:PORT][/redfish/v1/Systems/ID]`, `redfish+http://...` or `redfish-virtualmedia://...`.
     pub address: String,
     /// The user name.
     #[serde(default)]

@@ -60,7 +60,12 @@ impl Object {
     /// Returns the warnings in the status.
     pub fn warnings(&self) -> Vec<&str> {
         match self {
-            Self::Host(host) => host.status.warnings.iter().map(String::as_str).collect(),
+            Self::Host(host) => {
+                let is_idle = host.spec.online.is_some() && host.spec.bmc.is_none();
+                let idle =
+                    is_idle.then_some("spec.online has no effect: the host has no BMC; `bootlatch host on` wakes it");
+                idle.into_iter().chain(host.status.warnings.iter().map(String::as_str)).collect()
+            }
             Self::Image(image) => image.status.warnings.iter().map(String::as_str).collect(),
             Self::BootConfig(config) => {
                 let warnings = config.status.get("warnings").and_then(|warnings| warnings.as_array());

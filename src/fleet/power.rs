@@ -75,6 +75,8 @@ pub enum TransitionState {
     Accepted,
     /// The power state was read back as it was requested.
     Confirmed,
+    /// Wake-on-LAN packets were sent. Nothing but the machine's first request confirms it.
+    Sent,
     /// Given up, for the reason in `message`.
     Failed,
     /// Replaced by another request.
@@ -86,7 +88,7 @@ impl TransitionState {
     pub fn is_end(self) -> bool {
         match self {
             Self::Asked | Self::Accepted => false,
-            Self::Confirmed | Self::Failed | Self::Replaced => true,
+            Self::Confirmed | Self::Sent | Self::Failed | Self::Replaced => true,
         }
     }
 }

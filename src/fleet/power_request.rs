@@ -19,7 +19,14 @@ pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host 
     let had: Option<&Bmc> = before.and_then(|before| before.spec.bmc.as_ref());
     let status = &mut host.status;
     let Some(bmc) = &host.spec.bmc else {
+        // A host without a BMC before keeps the request to wake it.
+        let wake = if had.is_none() {
+            (status.power_transition.take(), status.last_power_transition.take())
+        } else {
+            (None, None)
+        };
         clear(status);
+        (status.power_transition, status.last_power_transition) = wake;
         return host;
     };
     if had != Some(bmc) || status.power.is_none() {
@@ -46,9 +53,10 @@ pub fn request(host: Host, operation: PowerOperation, at: Timestamp) -> Host {
     request_later(host, operation, None, at)
 }
 
-/// Requests a power operation of a host with a BMC, from a start time on. It replaces one that is in progress.
+/// Requests a power operation of a host, from a start time on. It replaces one that is in progress. A host without a BMC can
+/// only be switched on, by Wake-on-LAN.
 pub fn request_later(mut host: Host, operation: PowerOperation, start: Option<Timestamp>, at: Timestamp) -> Host {
-    if host.spec.bmc.is_some() {
+    if host.spec.bmc.is_some() || operation == PowerOperation::On {
         host = cancelled(host, at);
         let mut transition = PowerTransition::new(operation, at);
         transition.start_time = start.filter(|start| *start > at);
@@ -70,7 +78,7 @@ fn cancelled(mut host: Host, at: Timestamp) -> Host {
 pub fn on_assign(host: Host, at: Timestamp, policy: &InstallPolicy) -> Host {
     let is_wanted = host.spec.online.unwrap_or(policy.power_on);
     let is_coming = host.status.power_transition.as_ref().is_some_and(|change| change.target == Power::On);
-    match is_wanted && !is_coming && host.status.power != Some(Power::On) {
+    match host.spec.bmc.is_some() && is_wanted && !is_coming && host.status.power != Some(Power::On) {
         true => request(host, PowerOperation::On, at),
         false => host,
     }

@@ -469,7 +469,7 @@ fn apply_power_report(
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
-    if before.spec.bmc.as_ref() != Some(&report.bmc) {
+    if before.spec.bmc != report.bmc {
         return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
     }
     let mut after = Host::clone(&before);

@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 
@@ -273,19 +274,38 @@ def test_virtual_media_are_inserted_and_ejected(server):
         shutil.rmtree(emulator.place)
 
 
-def test_a_machine_without_a_bmc_is_woken(server):
+def test_machines_without_a_bmc_are_woken_in_waves(server):
+    macs = {}
+    for number, name in enumerate(["plain1", "plain2", "plain3"], 20):
+        made = server.ask("POST", HOSTS, host(name, number))
+        macs[bytes.fromhex(made.json["spec"]["bootMACAddress"].replace(":", ""))] = name
+    arrived = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         listener.bind(("", 9))
-        listener.settimeout(10)
-        server.ask("POST", HOSTS, host("plain", 20))
-        woken = server.run("host", "on", "plain")
-        assert woken.returncode == 0, (woken, server.tail())
-        packet = listener.recv(1000)
-    mac = bytes.fromhex(read(server, "plain")["spec"]["bootMACAddress"].replace(":", ""))
-    assert packet == b"\xff" * 6 + mac * 16, packet.hex()
-    refused = server.ask("POST", f"{HOSTS}/plain/power", {"operation": "off"})
+        listener.settimeout(15)
+        woken = server.run("host", "on", "plain1", "plain2", "plain3", "--wave", "1", "--pace", "3s")
+        assert woken.returncode == 0 and [line.split(", in ")[1:] for line in woken.stdout.splitlines()] == [[], ["3 s"], ["6 s"]], (woken, server.tail())
+        assert status(server, "plain3")["powerTransition"]["startTime"], "the server keeps the start times"
+        patch(server, "plain3", kernelArguments=["quiet"])
+        while len(arrived) < 3:
+            packet = listener.recv(1000)
+            mac = packet[6:12]
+            assert packet == b"\xff" * 6 + mac * 16, packet.hex()
+            arrived.setdefault(macs[mac], time.monotonic())
+    times = [arrived[name] for name in ("plain1", "plain2", "plain3")]
+    assert all(later - earlier > 2.5 for earlier, later in zip(times, times[1:])), f"one after the other: {times}"
+    for name in arrived:
+        assert last(server, name, 10)["state"] == "sent", status(server, name)
+        assert condition(server, name, "PowerChanged")["reason"] == "Sent" and "power" not in status(server, name)
+        assert [detail["networks"] > 0 for detail in events(server, name, "wake_on_lan_sent")] == [True], events(server, name)
+    refused = server.ask("POST", f"{HOSTS}/plain1/power", {"operation": "off"})
     assert refused.code == 422 and refused.json["details"]["causes"][0]["field"] == "spec.bmc", refused
+    warned = server.ask("PATCH", f"{HOSTS}/plain1", {"spec": {"online": True}}, "application/merge-patch+json")
+    assert warned.code == 200 and "spec.online has no effect: the host has no BMC" in warned.headers["Warning"], warned.headers
+    for wrong in ("5 x", "500ms", "2h", "-1s"):
+        refused = server.run("host", "on", "plain1", f"--pace={wrong}")
+        assert refused.returncode == 2 and "whole seconds up to an hour, as in 30s or 2m" in refused.stderr, refused
 
 
 def test_the_command_line_switches_many_hosts_in_waves(server, controllers):
@@ -303,6 +323,7 @@ def test_the_command_line_switches_many_hosts_in_waves(server, controllers):
     done = server.run("host", "boot-device", "disk", "n0", "n1")
     assert done.returncode == 0 and machines["n1"].boot["BootSourceOverrideTarget"] == "Hdd" and not machines["n2"].boot, done
     assert status(server, "n0")["bootDevice"]["requested"] is True, status(server, "n0")
+    assert events(server, "n0", "boot_device_set") == [{"device": "disk", "requested": True}], events(server, "n0")
     forced = server.run("host", "off", "--force", "n0")
     assert forced.returncode == 0 and last(server, "n0")["state"] == "confirmed" and machines["n0"].types() == ["On", "ForceOff"], (forced, machines["n0"].types())
     none = server.run("host", "on")

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::bmc::client::{BmcClient, BmcPolicy};
-use crate::bmc::wake_on_lan;
+use crate::event::Event;
 use crate::event::power_report::PowerReport;
 use crate::fleet::{BootDevice, BootDeviceRecord, FirmwareMode, Host, Key, Object, PowerOperation};
 use crate::store::{Change, Expect, now};
@@ -61,29 +61,16 @@ pub async fn change_power(shared: &Shared, key: &Key, request: Request<Incoming>
     if wanted.delay_seconds > MAX_DELAY_SECONDS {
         return Err(Status::unprocessable_field("delaySeconds", "expected at most 86400 (one day)"));
     }
-    let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
-    if host.spec.bmc.is_none() {
-        return wake(shared, key, &host, operation).await;
-    }
     let object = commit_with_retry(shared, key, |before| {
         let Object::Host(host) = before else { return Err(Status::no_route()) };
-        check_bmc(host)?;
+        // A host without a BMC is woken (Wake-on-LAN).
+        if operation != PowerOperation::On {
+            check_bmc(host)?;
+        }
         Ok(power_changes(host, operation, wanted.delay_seconds))
     })
     .await?;
     Ok(reply::json(StatusCode::OK, &View(&object)))
-}
-
-/// Wakes a machine without a BMC, over all networks of this server. Nothing confirms it but the machine's first request.
-async fn wake(shared: &Shared, key: &Key, host: &Host, operation: PowerOperation) -> Result<Reply, Status> {
-    if operation != PowerOperation::On {
-        check_bmc(host)?;
-    }
-    let broadcasts: Vec<_> = shared.gate.site().nets.iter().map(|net| net.broadcast()).collect();
-    let sent = wake_on_lan::wake(host.spec.boot_mac_address, &broadcasts).await;
-    let networks = sent.map_err(|error| Status::internal(format!("cannot send the Wake-on-LAN packet: {error}")))?;
-    tracing::info!(mac = %host.spec.boot_mac_address, host = %host.metadata.name, networks, "Wake-on-LAN packet sent");
-    Ok(reply::json(StatusCode::OK, &View(&find(shared, key)?)))
 }
 
 fn check_bmc(host: &Host) -> Result<(), Status> {
@@ -100,7 +87,7 @@ fn power_changes(host: &Arc<Host>, operation: PowerOperation, delay_seconds: u32
         PowerOperation::Restart | PowerOperation::Reset => None,
     };
     let mut changes = Vec::new();
-    if online.is_some() && host.spec.online != online {
+    if host.spec.bmc.is_some() && online.is_some() && host.spec.online != online {
         let mut after = Host::clone(host);
         after.spec.online = online;
         let expect = Expect::Present(Some(host.metadata.resource_version));
@@ -132,7 +119,8 @@ pub async fn set_boot_device(shared: &Shared, key: &Key, request: Request<Incomi
     told.map_err(|error| Status::of_bmc(&error))?;
     let record = BootDeviceRecord { device, time: now(), requested: true, error: String::new() };
     let learnt = client.learnt().cloned();
-    let report = PowerReport { boot_device: Some(Box::new(record)), learnt, ..PowerReport::new(bmc) };
+    let events = vec![Event::BootDeviceSet { device, requested: true }];
+    let report = PowerReport { events, boot_device: Some(Box::new(record)), learnt, ..PowerReport::new(bmc) };
     let change = Change::PowerReported { mac: host.spec.boot_mac_address, report: Box::new(report) };
     let object = shared.gate.store.commit(change).await.map_err(|error| Status::of_store(&error, key))?;
     Ok(reply::json(StatusCode::OK, &View(&object)))

@@ -17,6 +17,7 @@ use crate::fleet::{
 
 use super::poll_time::PollTime;
 use super::transition::{Next, Run};
+use super::wake_queue::WakeQueue;
 use super::{BmcError, Reset};
 
 /// Maximum number of consecutive failures. After them, the power state becomes unknown.
@@ -73,6 +74,8 @@ pub struct PowerPoller {
     due: BTreeSet<(Instant, Mac)>,
     /// Time at which a machine was last switched on.
     last_power_on: Option<Instant>,
+    /// Machines without a BMC that are to be woken.
+    wakes: WakeQueue,
 }
 
 /// Polling state of one machine.
@@ -174,8 +177,26 @@ impl PowerPoller {
         self.schedule(mac, due, PowerTask::Poll);
     }
 
+    /// Follows the request to wake a host without a BMC.
+    pub fn follow_wake(&mut self, host: &Host, time: PollTime) {
+        self.unschedule(host.spec.boot_mac_address);
+        self.states.remove(&host.spec.boot_mac_address);
+        self.wakes.follow(host, time);
+    }
+
+    /// Returns the next machine that is to be woken now, with the request. It counts as one that is switched on.
+    pub fn next_wake(&mut self, now: Instant) -> Option<(Mac, PowerTransition)> {
+        if self.last_power_on.is_some_and(|last| last + POWER_ON_INTERVAL > now) {
+            return None;
+        }
+        let wake = self.wakes.next(now)?;
+        self.last_power_on = Some(now);
+        Some(wake)
+    }
+
     /// Stops polling a machine.
     pub fn forget(&mut self, mac: Mac) {
+        self.wakes.forget(mac);
         self.unschedule(mac);
         self.states.remove(&mac);
     }
@@ -346,6 +367,9 @@ impl PollState {
         }
         if is_final && now_decided == Some(device) {
             let error = error.map(ToString::to_string).unwrap_or_default();
+            if error.is_empty() {
+                report.events.push(Event::BootDeviceSet { device, requested: false });
+            }
             report.boot_device = Some(Box::new(BootDeviceRecord { device, time: time.at, requested: false, error }));
             self.boot.pending = None;
         }

@@ -30,7 +30,7 @@ const HISTORY = [
       "boot_finished",
     ],
   ],
-  ["power", "Power", ["power", "power_switched", "bmc_failed"]],
+  ["power", "Power", ["power", "power_switched", "wake_on_lan_sent", "boot_device_set", "bmc_failed"]],
   ["installer", "Installer", ["installer"]],
   [
     "trouble",

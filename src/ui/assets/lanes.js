@@ -6,7 +6,7 @@ import { ago, duration, exactTime, seconds, serverNow, showCountdown, size, time
 
 /** The lanes of a boot: the stages of the ledger and the events of the timeline that belong to each. */
 const LANES = [
-  ["Power", ["power"], ["power", "power_switched", "bmc_failed"]],
+  ["Power", ["power"], ["power", "power_switched", "wake_on_lan_sent", "boot_device_set", "bmc_failed"]],
   ["DHCP", ["other_interface", "ipv6", "unheard", "dhcp"], ["offer", "other_dhcp_server"]],
   ["TFTP", ["program", "program_start"], ["tftp_started", "tftp_completed"]],
   ["HTTP", ["script", "wait"], ["script", "waiting_for_image"]],

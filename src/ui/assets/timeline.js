@@ -48,6 +48,10 @@ export function describe({ event, detail = {} }) {
       return `power ${details.state}`;
     case "power_switched":
       return `its BMC was asked to ${RESETS[details.reset] ?? details.reset}`;
+    case "wake_on_lan_sent":
+      return `Wake-on-LAN packets were sent to ${details.networks} networks`;
+    case "boot_device_set":
+      return `its boot device was set: ${details.device}`;
     case "refused":
       return `refused over ${details.protocol}: ${details.message}`;
     case "stalled":
