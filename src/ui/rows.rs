@@ -199,6 +199,7 @@ fn transition(change: &PowerTransition) -> String {
         (TransitionState::Asked, None) => "asks its BMC",
         (TransitionState::Accepted, _) => "its BMC accepted",
         (TransitionState::Confirmed, _) => "done",
+        (TransitionState::Sent, _) => "wake-up packets sent",
         (TransitionState::Failed, _) => "failed",
         (TransitionState::Replaced, _) => "replaced",
     };
