@@ -662,6 +662,10 @@ fn functions(code: &str) -> Vec<(String, usize)> {
         }) else {
             continue;
         };
+        // A signature in a trait has no body.
+        if trimmed.ends_with(';') {
+            continue;
+        }
         let end = format!("{}}}", " ".repeat(indent));
         if let Some(length) = lines[start..].iter().position(|line| *line == end) {
             let name = rest.chars().take_while(|sign| sign.is_alphanumeric() || *sign == '_').collect();

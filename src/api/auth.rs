@@ -359,7 +359,8 @@ mod tests {
     fn a_forwarded_protocol_is_believed_of_configured_proxies_only() {
         let place = tempfile::tempdir().unwrap();
         let access = access(place.path());
-        let rows: [(&str, Option<bool>, &[&str], Option<bool>); 9] = [
+        type Protocols = &'static [&'static str];
+        let rows: [(&str, Option<bool>, Protocols, Option<bool>); 9] = [
             ("10.0.0.1", None, &["https"], Some(true)),
             ("10.0.0.1", None, &["HTTPS"], Some(true)),
             ("10.0.0.1", None, &["http"], Some(false)),
