@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -25,8 +26,8 @@ use crate::provision::{self, FieldError};
 pub struct Places {
     /// Directory of relative `isoFile` paths: `isos/` of the state directory.
     pub isos: PathBuf,
-    /// The configuration.
-    pub site: Arc<Site>,
+    /// The configuration as it is now.
+    pub site: Arc<ArcSwap<Site>>,
 }
 
 impl Places {
@@ -46,11 +47,11 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
     secrets::check(&object, before)?;
     match object {
         Object::Host(mut host) => {
-            if let Some(ip) = host.spec.ip.filter(|ip| places.site.ours.contains(ip)) {
+            if let Some(ip) = host.spec.ip.filter(|ip| places.site.load().ours.contains(ip)) {
                 let message = format!("{ip} is an address of this server");
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
-            if let Some(message) = host.spec.ip.and_then(|ip| places.site.rejection_reason(ip)) {
+            if let Some(message) = host.spec.ip.and_then(|ip| places.site.load().rejection_reason(ip)) {
                 return Err(Invalid { field: "spec.ip".into(), message });
             }
             if host.metadata.annotations.get(LAST_APPLIED).is_some() {
@@ -63,7 +64,7 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
                 Some(Object::Image(before)) => Some(before.as_ref()),
                 _ => None,
             };
-            check_image_name(&image.metadata.name, &places.site)?;
+            check_image_name(&image.metadata.name, &places.site.load())?;
             let status = examine(&image, known, places)?;
             let image_now = Arc::make_mut(&mut image);
             redact_last_applied(&mut image_now.metadata);
@@ -241,13 +242,14 @@ fn examine(image: &Image, before: Option<&Image>, places: &Places) -> Result<Ima
         return Err(wrong_file(&path, "the file is being written: try again when it is complete"));
     }
     let warnings = iso.warnings().into_iter().chain(method_warning(spec, &iso));
+    let site = places.site.load();
     Ok(ImageStatus {
         phase: ImageStatus::READY.into(),
         message: String::new(),
         warnings: warnings.map(|warning| printable(&warning).into_owned()).collect(),
-        target_iqn: places.site.target_iqn(&image.metadata.name),
-        portal_ip: Some(places.site.iscsi.ip()),
-        portal_port: Some(places.site.iscsi.port()),
+        target_iqn: site.target_iqn(&image.metadata.name),
+        portal_ip: Some(site.iscsi.ip()),
+        portal_port: Some(site.iscsi.port()),
         size_bytes: Some(iso.length),
         sha256,
         file_modification_time: modified,

@@ -18,9 +18,9 @@ use crate::api::state::{Folders, Shared};
 use crate::boot::Site;
 use crate::boot::rehearsal::{Attachment, ServedFile, StepDecision};
 use crate::fleet::{Kind, Mac, Object, Phase};
+use crate::gate::degradations::{Degradation, Severity, Source};
 use crate::gate::fixture::Fixture;
 use crate::gate::interfaces::HeardNetwork;
-use crate::gate::load_faults::LoadFaults;
 use crate::gate::rehearsal::{DhcpRehearsalError, ProtocolQueries};
 use crate::http::connection_limits::MeteredStream;
 use crate::http::listener::serve_http1;
@@ -45,7 +45,6 @@ pub struct ApiFixture {
     pub admin: String,
     /// The viewer's token.
     pub viewer: String,
-    faults: watch::Sender<LoadFaults>,
 }
 
 impl Default for ApiFixture {
@@ -75,11 +74,9 @@ impl ApiFixture {
         let (admin, viewer) = (token("admin.token"), token("viewer.token"));
         let access = Access { tokens, trust_loopback: false, trust_socket: true, proxies: Vec::new() };
         let folders = Folders { firmware, files, volumes: Arc::new(Volumes::new(Vec::new())) };
-        let (faults, watched) = watch::channel(LoadFaults::default());
-        let places = Places { isos: path.join("isos"), site: base.gate.site.load_full() };
-        let shared =
-            Shared::new(base.gate.clone(), places, folders, access, without_protocols(), Arc::default(), watched);
-        Self { shared: Arc::new(shared), base, admin, viewer, faults }
+        let places = Places { isos: path.join("isos"), site: base.gate.site.clone() };
+        let shared = Shared::new(base.gate.clone(), places, folders, access, without_protocols(), Arc::default());
+        Self { shared: Arc::new(shared), base, admin, viewer }
     }
 
     /// Declares an object from its JSON.
@@ -92,10 +89,16 @@ impl ApiFixture {
         std::fs::write(self.base.directory.path().join(path), bytes).unwrap();
     }
 
-    /// Sets the faults of the manifests, and those of the configuration.
-    pub fn set_faults(&self, faults: &[&str], notes: &[&str]) {
-        let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-        self.faults.send_replace(LoadFaults { faults: owned(faults), notes: owned(notes) });
+    /// Sets what keeps the server from serving as configured.
+    pub fn degrade(&self, standing: &[(&str, Severity)]) {
+        let degradation = |(message, severity): &(&str, Severity)| Degradation {
+            code: "test",
+            subject: (*message).to_owned(),
+            message: (*message).to_owned(),
+            public: None,
+            severity: *severity,
+        };
+        self.base.gate.degradations.set(Source::Interfaces, standing.iter().map(degradation).collect());
     }
 
     /// Sends a request from an address with the admin's token; the reply's body is read.

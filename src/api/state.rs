@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 
 use crate::admission::prepare::Places;
 use crate::api::auth::Access;
@@ -13,7 +13,6 @@ use crate::api::redfish::sessions::Sessions;
 use crate::api::settings::Setting;
 use crate::api::ui::places::StreamPlaces;
 use crate::gate::Gate;
-use crate::gate::load_faults::LoadFaults;
 use crate::gate::rehearsal::ProtocolQueries;
 use crate::images::boot_programs::BootPrograms;
 use crate::images::served_directory::ServedDirectory;
@@ -44,8 +43,6 @@ pub struct Shared {
     pub queries: Arc<ProtocolQueries>,
     /// The settings in force. A reload changes them.
     pub settings: Arc<ArcSwap<Vec<Setting>>>,
-    /// Faults of the manifests, with which the server is not ready, and of the configuration.
-    pub faults: watch::Receiver<LoadFaults>,
 }
 
 /// The directories whose files are served.
@@ -68,7 +65,6 @@ impl Shared {
         access: Access,
         queries: ProtocolQueries,
         settings: Arc<ArcSwap<Vec<Setting>>>,
-        faults: watch::Receiver<LoadFaults>,
     ) -> Self {
         Self {
             gate,
@@ -82,7 +78,6 @@ impl Shared {
             retry_queue: Arc::default(),
             queries: Arc::new(queries),
             settings,
-            faults,
         }
     }
 }

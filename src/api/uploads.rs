@@ -220,7 +220,7 @@ fn admissible(shared: &Shared, parameters: &UploadParameters) -> Result<Key, Sta
     let name = name.ok_or_else(|| Status::bad_request("name: missing; give ?name=NAME or a field of the form"))?;
     let key = Key { kind: Kind::IscsiCdrom, namespace: None, name };
     let invalid = |wrong| Status::invalid(key.kind, key.name.as_str(), &wrong);
-    prepare::check_image_name(&key.name, &shared.places.site).map_err(invalid)?;
+    prepare::check_image_name(&key.name, &shared.places.site.load()).map_err(invalid)?;
     let object = image(parameters, key.name.clone(), file_name(&key.name), String::new(), 0);
     let result = shared.gate.store.dry_run(Change::Put { object, expect: Expect::Absent });
     result.map_err(|error| Status::of_store(&error, &key))?;

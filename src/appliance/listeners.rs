@@ -1,19 +1,16 @@
-//! All sockets. They are bound before privileges are dropped; if one of them fails, the start fails.
+//! The endpoints: where the server listens, and how their sockets are bound.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, anyhow, bail};
 use ipnet::Ipv4Net;
 
-use crate::config::{Config, DhcpInterface, DhcpMode, NOT_OWN_ADDRESS};
+use crate::config::{Config, DhcpMode, NOT_OWN_ADDRESS};
 use crate::dhcpv6::serve::FirmwareListener;
-use crate::http::{listener, tls};
+use crate::http::tls;
 use crate::syslog::serve::{self as syslog, SyslogSockets};
-use crate::tftp::serve::boot_files::TftpEndpoint;
 use crate::tftp::serve::{Listener, PortUse};
 use crate::{dhcp, ndp};
-
-use super::local_sockets;
 
 /// Maximum number of TCP connections in the queue of those that are not accepted yet. It is sized for a data centre
 /// after a power cut.
@@ -23,137 +20,112 @@ const MAX_BACKLOG: i32 = 4096;
 /// three times the CPU for each octet in `integration/bench`.
 const CONGESTION_CONTROL: &str = "cubic";
 
-/// The bound sockets.
-pub struct Listeners {
-    /// Address of the first interface, at which machines reach HTTP and iSCSI.
-    pub address: Ipv4Addr,
-    /// Addresses of interfaces, with the address that machines are told instead.
-    pub advertised: Vec<(IpAddr, IpAddr)>,
-    /// Subnets of the interfaces.
-    pub subnets: Vec<Ipv4Net>,
-    /// DHCP sockets, one for each interface with DHCP.
-    pub dhcp: Vec<dhcp::serve::BoundInterface>,
-    /// Sockets for ICMPv6 router solicitations, for `dhcp.shorten_router_wait`.
-    pub solicitations: Vec<socket2::Socket>,
-    /// Sockets for DHCPv6 messages of firmware, where there is IPv6.
-    pub firmware_v6: Vec<FirmwareListener>,
-    /// TFTP sockets, for each address of each interface.
-    pub tftp: Vec<TftpEndpoint>,
-    /// HTTP listeners, one for each interface.
-    pub http: Vec<std::net::TcpListener>,
-    /// Local listeners of the API: `api.sock` in the state directory, and that of the group.
-    pub api: Vec<std::os::unix::net::UnixListener>,
-    /// Separate listener of the object API (`api.listen`).
-    pub objects: Option<listener::HttpSocket>,
-    /// iSCSI listeners, one for each interface.
-    pub iscsi: Vec<std::net::TcpListener>,
-    /// Syslog sockets, one of each protocol for each interface; none if the receiver is off.
-    pub syslog: SyslogSockets,
+/// A place where the server listens. What it is bound to is in it: with another address or another interface it is another
+/// endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// DHCP and ProxyDHCP on an interface.
+    Dhcp { slot: usize, index: u32, mac: Option<[u8; 6]> },
+    /// ICMPv6 router solicitations, for `dhcp.shorten_router_wait`.
+    Solicitations { index: u32, name: String },
+    /// DHCPv6 messages of firmware.
+    FirmwareV6 { index: u32, name: String, dhcp: Option<usize> },
+    /// TFTP at an address of an interface.
+    Tftp { slot: usize, index: u32, at: SocketAddr },
+    /// The machines' HTTP.
+    Http(SocketAddr),
+    /// iSCSI, with the sessions of an interface.
+    Iscsi { slot: usize, at: SocketAddr },
+    /// The syslog receiver.
+    Syslog(SocketAddr),
+    /// The separate listener of the object API.
+    ObjectApi(SocketAddr),
 }
 
-impl Listeners {
-    /// Binds all sockets of the configuration.
+/// The sockets of an endpoint.
+#[derive(Debug)]
+pub enum BoundEndpoint {
+    Dhcp(dhcp::serve::BoundInterface),
+    Solicitations(socket2::Socket),
+    FirmwareV6(FirmwareListener),
+    Tftp(Listener),
+    Http(std::net::TcpListener),
+    Iscsi(std::net::TcpListener),
+    Syslog(SyslogSockets),
+    ObjectApi(std::net::TcpListener),
+}
+
+impl Endpoint {
+    /// Returns whether machines or operators are not served without the endpoint. The others need IPv6.
+    pub fn is_needed(&self) -> bool {
+        match self {
+            Self::Dhcp { .. } | Self::Http(_) | Self::Iscsi { .. } | Self::Syslog(_) | Self::ObjectApi(_) => true,
+            Self::Tftp { at, .. } => at.is_ipv4(),
+            Self::Solicitations { .. } | Self::FirmwareV6 { .. } => false,
+        }
+    }
+
+    /// Binds the sockets. `name` and `address` are those of the interface, `mode` is its DHCP role.
     ///
     /// # Errors
-    /// An interface is missing or has no address, or a port is in use. The message names the configuration key.
-    pub fn bind(config: &Config, settings: &dhcp::serve::DhcpSettings) -> anyhow::Result<Self> {
-        let mut listeners = Self {
-            address: Ipv4Addr::UNSPECIFIED,
-            advertised: Vec::new(),
-            subnets: Vec::new(),
-            dhcp: Vec::new(),
-            solicitations: Vec::new(),
-            firmware_v6: Vec::new(),
-            tftp: Vec::new(),
-            http: Vec::new(),
-            iscsi: Vec::new(),
-            syslog: SyslogSockets::default(),
-            objects: None,
-            api: local_sockets::bind(&config.state_dir)?,
-        };
-        for interface in &config.interfaces {
-            listeners.bind_on(interface, config, settings)?;
-        }
-        listeners.objects = bind_object_api(config, listeners.address)?;
-        Ok(listeners)
-    }
-
-    /// Binds the sockets of one interface.
-    fn bind_on(
-        &mut self,
-        interface: &DhcpInterface,
+    /// A port is in use or forbidden, or the address or the interface is not there. The message names the configuration key.
+    pub fn bind(
+        &self,
         config: &Config,
         settings: &dhcp::serve::DhcpSettings,
-    ) -> anyhow::Result<()> {
-        let name = interface.name.as_str();
-        let subnets = subnets(name)?;
-        let addresses: Vec<_> = subnets.iter().map(Ipv4Net::addr).collect();
-        self.subnets.extend(subnets.iter().map(Ipv4Net::trunc));
-        let address = choose_address(name, &addresses, interface.address)?;
-        if self.address.is_unspecified() {
-            self.address = address;
-        }
-        if let Some(told) = interface.advertise {
-            tracing::info!(interface = name, %address, advertised = %told, "machines are told the advertised address");
-            self.advertised.extend(addresses.iter().map(|own| (IpAddr::from(*own), IpAddr::from(told))));
-        }
-        let mode = match interface.mode {
-            DhcpMode::Server => Some(dhcp::serve::InterfaceMode::Server),
-            DhcpMode::Proxy => Some(dhcp::serve::InterfaceMode::Proxy),
-            DhcpMode::Off => None,
-        };
-        if let Some(mode) = mode {
-            let ports = (config.dhcp.port, config.dhcp.proxy_port);
-            self.dhcp.push(dhcp::serve::BoundInterface::bind(name, address, ports, mode, settings)?);
-            if config.dhcp.shorten_router_wait {
-                // Without IPv6 iPXE does not wait for a router.
-                let socket = ndp::serve::open(name)
-                    .inspect_err(|error| tracing::info!(interface = name, %error, "router solicitations not answered"));
-                self.solicitations.extend(socket.ok());
+        (name, address, mode): (&str, Ipv4Addr, DhcpMode),
+    ) -> anyhow::Result<BoundEndpoint> {
+        match self {
+            Self::Dhcp { .. } => {
+                let mode = match mode {
+                    DhcpMode::Server => dhcp::serve::InterfaceMode::Server,
+                    DhcpMode::Proxy | DhcpMode::Off => dhcp::serve::InterfaceMode::Proxy,
+                };
+                let ports = (config.dhcp.port, config.dhcp.proxy_port);
+                let bound = dhcp::serve::BoundInterface::bind(name, address, ports, mode, settings)?;
+                Ok(BoundEndpoint::Dhcp(bound))
             }
+            Self::Solicitations { name, .. } => Ok(BoundEndpoint::Solicitations(ndp::serve::open(name)?)),
+            Self::FirmwareV6 { name, dhcp, .. } => Ok(BoundEndpoint::FirmwareV6(FirmwareListener::open(name, *dhcp)?)),
+            Self::Tftp { at, .. } => {
+                let ports = if config.tftp.single_port { PortUse::Single } else { PortUse::Own };
+                let listener = Listener::bind(*at, Some(name), ports);
+                Ok(BoundEndpoint::Tftp(listener.with_context(|| format!("UDP {at} (tftp.port)"))?))
+            }
+            Self::Http(at) => Ok(BoundEndpoint::Http(bind_tcp(*at, "http_port", config)?)),
+            Self::Iscsi { at, .. } => Ok(BoundEndpoint::Iscsi(bind_tcp(*at, "iscsi.port", config)?)),
+            Self::Syslog(at) => {
+                let udp = syslog::bind_udp(*at).with_context(|| format!("UDP {at} (syslog.port)"))?;
+                Ok(BoundEndpoint::Syslog(SyslogSockets { udp, tcp: bind_tcp(*at, "syslog.port", config)? }))
+            }
+            Self::ObjectApi(at) => Ok(BoundEndpoint::ObjectApi(bind_tcp(*at, "api.listen", config)?)),
         }
-        let dhcp_index = mode.map(|_| self.dhcp.len() - 1);
-        match FirmwareListener::open(name, dhcp_index) {
-            Ok(listener) => self.firmware_v6.push(listener),
-            Err(error) => tracing::debug!(interface = name, %error, "DHCPv6 of firmware not heard"),
-        }
-        self.bind_tftp(interface, address, addresses, config)?;
-        self.http.push(bind_tcp(SocketAddr::from((address, config.http_port)), "http_port", config)?);
-        self.iscsi.push(bind_tcp(SocketAddr::from((address, config.iscsi.port)), "iscsi.port", config)?);
-        if let Some(settings) = config.syslog {
-            let address = SocketAddr::from((address, settings.port));
-            let udp = syslog::bind_udp(address);
-            self.syslog.udp.push(udp.with_context(|| format!("UDP {address} (syslog.port)"))?);
-            self.syslog.tcp.push(bind_tcp(address, "syslog.port", config)?);
-        }
-        Ok(())
     }
+}
 
-    /// Binds TFTP at each address of an interface, or only at the configured one: a client that was sent to another
-    /// address than the first is answered from there. Rendered boot files contain `address`, where HTTP listens.
-    fn bind_tftp(
-        &mut self,
-        interface: &DhcpInterface,
-        address: Ipv4Addr,
-        addresses: Vec<Ipv4Addr>,
-        config: &Config,
-    ) -> anyhow::Result<()> {
-        let (name, port) = (interface.name.as_str(), config.tftp.port);
-        let ports = if config.tftp.single_port { PortUse::Single } else { PortUse::Own };
-        let addresses = if interface.address.is_some() { vec![address] } else { addresses };
-        for tftp in addresses.into_iter().map(|address| SocketAddr::from((address, port))) {
-            let listener = Listener::bind(tftp, Some(name), ports);
-            self.tftp.push(TftpEndpoint {
-                listener: listener.with_context(|| format!("UDP {tftp} (tftp.port)"))?,
-                service_address: address,
-            });
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dhcp { .. } => out.write_str("DHCP"),
+            Self::Solicitations { name, .. } => write!(out, "router solicitations on {name}"),
+            Self::FirmwareV6 { name, .. } => write!(out, "DHCPv6 on {name}"),
+            Self::Tftp { at, .. } => write!(out, "UDP {at} (tftp.port)"),
+            Self::Http(at) => write!(out, "TCP {at} (http_port)"),
+            Self::Iscsi { at, .. } => write!(out, "TCP {at} (iscsi.port)"),
+            Self::Syslog(at) => write!(out, "{at} (syslog.port)"),
+            Self::ObjectApi(at) => write!(out, "TCP {at} (api.listen)"),
         }
-        match Listener::bind((Ipv6Addr::UNSPECIFIED, port).into(), Some(name), ports) {
-            Ok(listener) => self.tftp.push(TftpEndpoint { listener, service_address: address }),
-            Err(error) => tracing::info!(interface = name, %error, "TFTP over IPv6 not available"),
-        }
-        Ok(())
     }
+}
+
+/// Checks the configured congestion control.
+///
+/// # Errors
+/// The kernel does not accept it.
+pub fn check_congestion_control(config: &Config) -> anyhow::Result<()> {
+    let Some(name) = &config.tcp_congestion_control else { return Ok(()) };
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    set_congestion_control(&socket, Some(name))
 }
 
 /// Returns the IPv4 addresses of an interface with their subnets.
@@ -222,20 +194,22 @@ fn congestion_error(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Binds the separate listener of the object API, with TLS if it is configured.
-fn bind_object_api(config: &Config, address: Ipv4Addr) -> anyhow::Result<Option<listener::HttpSocket>> {
-    let Some(listen) = config.api.listen else { return Ok(None) };
-    let listener = bind_tcp(listen, "api.listen", config)?;
-    let Some(tls) = &config.api.tls else { return Ok(Some(listener::HttpSocket::Tcp(listener))) };
+/// Reads the certificate of the separate listener of the object API, if it has TLS. `addresses`: those of the interfaces.
+///
+/// # Errors
+/// A file cannot be read, or is no certificate or key.
+pub fn object_api_tls(config: &Config, addresses: &[Ipv4Addr]) -> anyhow::Result<Option<tls::ServerTls>> {
+    let (Some(listen), Some(tls)) = (config.api.listen, &config.api.tls) else { return Ok(None) };
+    let names: Vec<IpAddr> = [listen.ip()].into_iter().chain(addresses.iter().map(|one| IpAddr::from(*one))).collect();
     let certificate = match &tls.certificate {
         Some(files) => tls::CertificateFiles { files: files.clone(), client_ca: None, viewer_ca: None },
-        None => tls::CertificateFiles::self_signed(&config.state_dir, &[listen.ip(), address.into()])?,
+        None => tls::CertificateFiles::self_signed(&config.state_dir, &names)?,
     };
     let (client_ca, viewer_ca) = (tls.client_ca.clone(), tls.viewer_ca.clone());
     let certificate = tls::CertificateFiles { client_ca, viewer_ca, ..certificate };
     let tls = tls::ServerTls::new(&certificate)?;
     tracing::info!(address = %listen, fingerprint = tls.fingerprint(), "API certificate");
-    Ok(Some(listener::HttpSocket::Tls(listener, tls)))
+    Ok(Some(tls))
 }
 
 #[cfg(test)]

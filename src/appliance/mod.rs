@@ -3,6 +3,8 @@
 
 mod capabilities;
 mod doctor;
+mod interfaces;
+mod link_monitor;
 mod listeners;
 mod local_sockets;
 mod log;
@@ -12,7 +14,8 @@ mod queries;
 mod reload;
 mod settings;
 mod state_dir;
-mod unconfigured;
+mod status;
+mod supervisor;
 mod watchdog;
 mod webhooks;
 
@@ -29,29 +32,31 @@ use tokio::task::JoinSet;
 
 use crate::admission::prepare::Places;
 use crate::api::auth;
+use crate::api::settings::Setting;
 use crate::api::state::Shared;
-use crate::config::{Config, DhcpMode, Flags, Logged, StartRefused};
+use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::{Manifests, ReloadConfig};
 use crate::controllers::webhooks as deliveries;
 use crate::controllers::webhooks::WebhookTarget;
 use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
-use crate::dhcpv6::serve::FirmwareListener;
+use crate::dhcp;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
-use crate::http::connection_limits::HttpLimits;
-use crate::http::listener::{self, HttpListener, HttpSocket};
+use crate::http::listener::{HttpListener, HttpServer, HttpSocket};
 use crate::http::peer::Serves;
+use crate::http::tls::ServerTls;
 use crate::images::library::ImageLibrary;
 use crate::images::uploads;
 use crate::iscsi::serve::admission;
 use crate::store::{OpenOptions, OutboxReader, Seal, Store};
-use crate::syslog::serve::{self as syslog, SyslogSockets};
+use crate::syslog::serve::SyslogReceiver;
+use crate::tftp::serve::ListenerControl;
 use crate::tftp::serve::boot_files::{self, BootFiles};
-use crate::{dhcp, ndp};
 
 pub use doctor::examine;
-use listeners::Listeners;
+use listeners::{BoundEndpoint, Endpoint};
 use settings::dhcp_settings;
+use supervisor::{Protocols, Supervisor};
 
 /// Time for blocking tasks to end after all services have ended.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,15 +76,11 @@ type Services = JoinSet<anyhow::Result<()>>;
 /// # Errors
 /// The reason why the start failed (no request was answered then), or why a service ended.
 pub fn run(flags: Flags) -> anyhow::Result<()> {
-    let config = match unconfigured::load(&flags) {
-        Ok(None) => return Ok(()),
-        Ok(Some(config)) => Ok(config),
-        Err(error) => Err(error),
-    };
+    let config = config::load(&flags);
     // A broken file does not name the format of the log.
     let format = config.as_ref().map_or_else(|_| flags.log_format.unwrap_or_default(), |config| config.log_format);
     let is_text = log::start(format);
-    let ended = config.and_then(|config| serve(config, flags));
+    let ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, flags));
     match ended {
         Err(error) if !is_text => {
             tracing::error!(error = format!("{error:#}"), "the server ended");
@@ -107,7 +108,8 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
         state_dir::create_directory(&config.files_dir, "files_dir")?;
     }
     // 3. Everything that needs root: sockets, boot programs, the encryption key.
-    let listeners = capabilities::while_binding(|| Listeners::bind(&config, &dhcp_settings(&config)))?;
+    listeners::check_congestion_control(&config).map_err(|error| StartRefused(format!("{error:#}")))?;
+    let listeners = Listeners::bind(&config)?;
     let wanted = config.programs.0.values().chain(config.overrides.iter().map(|other| &other.program));
     let programs = boot_files::read_programs(&settings::boot_file_settings(&config), wanted)?;
     let seal = read_seal(&config)?;
@@ -178,6 +180,30 @@ fn read_seal(config: &Config) -> anyhow::Result<Option<Seal>> {
     Ok(Some(seal))
 }
 
+/// What is bound at the start.
+struct Listeners {
+    interfaces: Supervisor,
+    bound: Vec<(Endpoint, BoundEndpoint)>,
+    /// Local listeners of the API: `api.sock` in the state directory, and that of the group.
+    local: Vec<std::os::unix::net::UnixListener>,
+    /// TLS of the separate listener of the object API.
+    object_tls: Option<ServerTls>,
+}
+
+impl Listeners {
+    /// Binds what is there. The rest is bound when its interface or address comes.
+    ///
+    /// # Errors
+    /// A port is forbidden, or a file cannot be read. The message names the configuration key.
+    fn bind(config: &Config) -> anyhow::Result<Self> {
+        let local = local_sockets::bind(&config.state_dir)?;
+        let mut interfaces = Supervisor::new(config, dhcp_settings(config))?;
+        let bound = interfaces.bind_first()?;
+        let object_tls = listeners::object_api_tls(config, &interfaces.own_addresses().ours)?;
+        Ok(Self { interfaces, bound, local, object_tls })
+    }
+}
+
 /// Everything that the services are made of.
 struct Appliance {
     config: Config,
@@ -187,6 +213,14 @@ struct Appliance {
     programs: boot_files::ProgramCache,
     tokens: auth::Tokens,
     webhooks: Vec<WebhookTarget>,
+}
+
+/// The services of the protocols, before they have sockets.
+struct StartedProtocols {
+    protocols: Protocols,
+    dhcp: std::thread::JoinHandle<()>,
+    /// The DHCP thread stops when this is closed.
+    wake: std::os::unix::net::UnixStream,
 }
 
 impl Appliance {
@@ -199,11 +233,11 @@ impl Appliance {
         webhooks: Vec<WebhookTarget>,
     ) -> anyhow::Result<Self> {
         let tokens = auth::Tokens::open(&config.state_dir)?;
-        let site = Arc::new(settings::site(&config, &listeners));
-        let places = Places { isos, site: site.clone() };
+        let site = Arc::new(settings::site(&config, &listeners.interfaces.own_addresses()));
         let boot_tokens = BootTokens::open(&config.state_dir).context("state_dir: token.key")?;
-        let gate = Gate::new(site, store, ImageLibrary::new(places.isos.clone()), boot_tokens);
+        let gate = Gate::new(site, store, ImageLibrary::new(isos.clone()), boot_tokens);
         let gate = Arc::new(Gate { enrolment: EnrolmentBounds::new(config.limits.first_seen), ..gate });
+        let places = Places { isos, site: gate.site.clone() };
         let counters = webhooks.iter().map(|webhook| webhook.counters.clone()).collect();
         // A new gate has none.
         let _ = gate.counters.webhooks.set(counters);
@@ -214,8 +248,6 @@ impl Appliance {
     async fn serve(self, flags: Flags) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let Self { config, listeners, gate, places, programs, tokens, webhooks } = self;
-        let Listeners { address, dhcp, tftp, http, api, objects, iscsi, syslog: syslog_sockets, .. } = listeners;
-        let (solicitations, firmware_v6) = (listeners.solicitations, listeners.firmware_v6);
         // 1. Manifests come first: requests are answered with the declared objects.
         let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
         let opened = async {
@@ -234,36 +266,32 @@ impl Appliance {
             _ = signals.interrupt.recv() => return Ok(()),
         }
         reload::warn_about_rules(&gate);
-        // 2. Services. The DHCP thread stops when its end of the socket pair is closed.
+        // 2. Services.
         let (stop, stopped) = watch::channel(false);
         let mut services = Services::new();
-        let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
-        let dhcp = dhcp::serve::spawn(dhcp, dhcp_settings(&config), gate.clone(), woken.into())?;
-        let (boot_files, progress) = (settings::boot_file_settings(&config), dhcp.progress);
-        let on_progress = move |mac| progress.report(mac);
-        let files = Arc::new(BootFiles::open(&tftp, &boot_files, gate.clone(), programs));
-        services.spawn(boot_files::serve(tftp, &boot_files, files.clone(), on_progress, stopped.clone()));
-        let (policy, per_source) = (settings::attach_policy(&config), config.limits.iscsi_connections_per_source);
-        for listener in iscsi {
-            services.spawn(admission::serve(listener, policy, per_source, gate.clone(), stopped.clone()));
-        }
-        spawn_syslog(&mut services, syslog_sockets, &gate, &stopped);
-        let access = settings::api_access(&config, tokens);
-        let folders = settings::folders(&config);
+        status::note_missing_programs(&config, &programs, &gate);
+        let started = config.keys.clone();
         let shown = Arc::new(ArcSwap::from_pointee(settings::in_force(&config)));
-        let reload: ReloadConfig = reload::reloader(flags, config.keys.clone(), (gate.clone(), shown.clone()));
-        let fed = watchdog::feed(gate.clone(), dhcp.queries.clone(), stopped.clone());
-        let queries = queries::connect(dhcp.queries, files, policy, &gate);
-        let shared = Shared::new(gate.clone(), places.clone(), folders, access, queries, shown, manifests.faults());
-        let limits = settings::http_limits(&config);
-        spawn_http(&mut services, http_listeners(http, objects, api), shared, limits, stopped.clone());
-        spawn_side_services(&mut services, (solicitations, firmware_v6), &config, &gate, &stopped);
+        let Listeners { interfaces, bound, local, object_tls } = listeners;
+        let names = (tokens, shown.clone(), places.clone());
+        let kept = (object_tls, interfaces.slot_count());
+        let StartedProtocols { protocols, dhcp, wake } =
+            start_protocols(&mut services, &config, kept, &gate, programs, names, &stopped)?;
+        spawn_local_http(&mut services, local, &protocols.http);
+        let name = interfaces.first_name().map(str::to_owned);
+        let interfaces = interfaces.start(bound, protocols).await;
+        services.spawn(interfaces.run(stopped.clone()));
+        if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
+            let path = config.state_dir.join("dhcp.leases");
+            let export = dhcp::serve::export(gate.clone(), path, stopped.clone());
+            services.spawn(async move { export.await.context("dhcp.leases") });
+        }
+        let reload: ReloadConfig = reload::reloader(flags, started, (gate.clone(), shown));
         services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
-        spawn_controllers(&mut services, &gate, &places, stopped);
-        // It ends at once without a watchdog.
-        tokio::spawn(fed);
-        tracing::info!(interface = config.interfaces[0].name, %address, "ready");
+        spawn_controllers(&mut services, &gate, &places, stopped.clone());
+        status::log_ready(&gate, name.as_deref());
+        services.spawn(status::publish(gate.degradations.subscribe(), stopped));
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         // 3. Serve.
         let result = tokio::select! {
@@ -277,9 +305,45 @@ impl Appliance {
         stop.send_replace(true);
         end_services(services, config.shutdown_timeout).await;
         drop(wake);
-        dhcp.thread.join().map_err(|_| anyhow!("the DHCP thread panicked"))?;
+        dhcp.join().map_err(|_| anyhow!("the DHCP thread panicked"))?;
         result
     }
+}
+
+/// Starts DHCP, TFTP, HTTP, iSCSI and syslog without sockets. They are told of them while they run.
+fn start_protocols(
+    services: &mut Services,
+    config: &Config,
+    (object_tls, interfaces): (Option<ServerTls>, usize),
+    gate: &Arc<Gate>,
+    programs: boot_files::ProgramCache,
+    (tokens, shown, places): (auth::Tokens, Arc<ArcSwap<Vec<Setting>>>, Places),
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<StartedProtocols> {
+    let (wake, woken) = std::os::unix::net::UnixStream::pair()?;
+    let dhcp = dhcp::serve::spawn(interfaces, dhcp_settings(config), gate.clone(), woken.into())?;
+    let (boot_files, progress) = (settings::boot_file_settings(config), dhcp.progress);
+    let on_progress = move |mac| progress.report(mac);
+    let files = Arc::new(BootFiles::open(&boot_files, gate.clone(), programs));
+    let (tftp, changes) = ListenerControl::new()?;
+    services.spawn(boot_files::serve(changes, &boot_files, files.clone(), on_progress, stopped.clone()));
+    let (policy, per_source) = (settings::attach_policy(config), config.limits.iscsi_connections_per_source);
+    let target = |_| Arc::new(admission::target(policy, per_source, gate.clone()));
+    // It ends at once without a watchdog.
+    tokio::spawn(watchdog::feed(gate.clone(), dhcp.queries.clone(), stopped.clone()));
+    let queries = queries::connect(dhcp.queries, files, policy, gate);
+    let (access, folders) = (settings::api_access(config, tokens), settings::folders(config));
+    let shared = Shared::new(gate.clone(), places, folders, access, queries, shown);
+    let protocols = Protocols {
+        dhcp: dhcp.interfaces,
+        tftp,
+        http: Arc::new(HttpServer::new(Arc::new(shared), settings::http_limits(config), stopped.clone())),
+        iscsi: (0..interfaces).map(target).collect(),
+        syslog: SyslogReceiver::new(gate.clone()),
+        object_tls,
+        gate: gate.clone(),
+    };
+    Ok(StartedProtocols { protocols, dhcp: dhcp.thread, wake })
 }
 
 /// Waits until all services have ended, and aborts those that have not in time.
@@ -308,30 +372,20 @@ impl Signals {
     }
 }
 
-/// Returns the HTTP listeners with what each serves. With `api.listen`, the machines' listeners serve no objects.
-fn http_listeners(
-    machines: Vec<std::net::TcpListener>,
-    objects: Option<HttpSocket>,
-    local: Vec<std::os::unix::net::UnixListener>,
-) -> Vec<HttpListener> {
-    let serves = if objects.is_some() { Serves::Machines } else { Serves::Everything };
-    let machines = machines.into_iter().map(|listener| HttpListener { socket: HttpSocket::Tcp(listener), serves });
-    let objects = objects.into_iter().chain(local.into_iter().map(HttpSocket::Unix));
-    machines.chain(objects.map(|socket| HttpListener { socket, serves: Serves::Everything })).collect()
-}
-
-/// Spawns HTTP on all its listeners.
-fn spawn_http(
+/// Spawns HTTP on the local listeners.
+fn spawn_local_http(
     services: &mut Services,
-    listeners: Vec<HttpListener>,
-    shared: Shared,
-    limits: HttpLimits,
-    stopped: watch::Receiver<bool>,
+    local: Vec<std::os::unix::net::UnixListener>,
+    http: &Arc<HttpServer<Shared>>,
 ) {
-    services.spawn(async move {
-        listener::serve(listeners, Arc::new(shared), limits, stopped).await;
-        Ok(())
-    });
+    for socket in local {
+        let (http, listener) =
+            (http.clone(), HttpListener { socket: HttpSocket::Unix(socket), serves: Serves::Everything });
+        services.spawn(async move {
+            http.serve(listener, std::future::pending()).await;
+            Ok(())
+        });
+    }
 }
 
 /// Returns the webhooks as the readers of the queue of notifications.
@@ -349,42 +403,11 @@ fn spawn_webhooks(
     stopped: &watch::Receiver<bool>,
 ) {
     for webhook in webhooks {
-        let (store, source, until) = (gate.store.clone(), gate.site().url(), stopped.clone());
+        let (gate, until) = (gate.clone(), stopped.clone());
         services.spawn(async move {
-            deliveries::serve(webhook, store, source, until).await;
+            deliveries::serve(webhook, gate, until).await;
             Ok(())
         });
-    }
-}
-
-/// Spawns the syslog receiver, if it has sockets.
-fn spawn_syslog(services: &mut Services, sockets: SyslogSockets, gate: &Arc<Gate>, stopped: &watch::Receiver<bool>) {
-    if !sockets.udp.is_empty() {
-        let serve = syslog::serve(sockets, gate.clone(), stopped.clone());
-        services.spawn(async move { serve.await.context("syslog") });
-    }
-}
-
-/// Spawns the answers to router solicitations, the ear for DHCPv6, and the export of the leases in server mode.
-fn spawn_side_services(
-    services: &mut Services,
-    (solicitations, firmware_v6): (Vec<socket2::Socket>, Vec<FirmwareListener>),
-    config: &Config,
-    gate: &Arc<Gate>,
-    stopped: &watch::Receiver<bool>,
-) {
-    for socket in solicitations {
-        let serve = ndp::serve::serve(socket, gate.clone(), stopped.clone());
-        services.spawn(async move { serve.await.context("router solicitations") });
-    }
-    for listener in firmware_v6 {
-        let serve = listener.serve(gate.clone(), stopped.clone());
-        services.spawn(async move { serve.await.context("DHCPv6") });
-    }
-    if config.interfaces.iter().any(|interface| interface.mode == DhcpMode::Server) {
-        let path = config.state_dir.join("dhcp.leases");
-        let export = dhcp::serve::export(gate.clone(), path, stopped.clone());
-        services.spawn(async move { export.await.context("dhcp.leases") });
     }
 }
 
@@ -399,9 +422,9 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     services.spawn(disk_space::watch(gate.clone(), stopped.clone()));
     services.spawn(first_seen::watch(gate.clone(), stopped.clone()));
     services.spawn(cleanup::watch(gate.clone(), places.isos.clone(), stopped.clone()));
-    let (store, until) = (gate.store.clone(), stopped.clone());
+    let (compared, until) = (gate.clone(), stopped.clone());
     services.spawn(async move {
-        clock::watch(store, until).await;
+        clock::watch(compared, until).await;
         Ok(())
     });
     let (looked_at, until) = (gate.clone(), stopped.clone());

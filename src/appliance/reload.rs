@@ -45,13 +45,11 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Se
     let fresh = settings::in_force(&config);
     let now = |old: &Setting| fresh.iter().find(|new| new.key == old.key && is_live(&new.key)).unwrap_or(old).clone();
     shown.store(Arc::new(shown.load().iter().map(now).collect()));
-    let site = gate.site();
-    let fresh = crate::boot::Site {
-        unknown_hosts: config.unknown_hosts,
-        config_access: config.config_access,
+    gate.site.rcu(|site| crate::boot::Site {
+        unknown_hosts: settings::unknown_hosts(&config),
+        config_access: config.config_access.clone(),
         ..(**site).clone()
-    };
-    gate.site.store(Arc::new(fresh));
+    });
     warn_about_rules(gate);
     let waiting: Vec<&str> = started.changed(&config.keys).into_iter().filter(|key| !is_live(key)).collect();
     let waiting = waiting.join(", ");

@@ -1,7 +1,10 @@
 //! Conversion of the configuration into the settings of each part.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use ipnet::Ipv4Net;
 
 use crate::api::auth;
 use crate::api::settings::Setting;
@@ -9,6 +12,7 @@ use crate::api::state::Folders;
 use crate::boot::Site;
 use crate::config::{self, Api, BootFileIn, Config, Dhcp, DhcpSocket, IscsiAccess, OnOtherServer};
 use crate::dhcp;
+use crate::fleet::enrolment::{EnrolmentRules, UnknownHostAction};
 use crate::http::connection_limits::HttpLimits;
 use crate::images::boot_programs::BootPrograms;
 use crate::images::served_directory::ServedDirectory;
@@ -16,32 +20,59 @@ use crate::iscsi::serve::admission;
 use crate::store::volumes::Volumes;
 use crate::tftp::serve::boot_files;
 
-use super::listeners::Listeners;
+/// The addresses of the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// Networks of the interfaces.
+    pub nets: Vec<Ipv4Net>,
+    /// One address of each interface that has one.
+    pub ours: Vec<Ipv4Addr>,
+    /// Addresses of interfaces, with the address that machines are told instead.
+    pub advertised: Vec<(Ipv4Addr, Ipv4Addr)>,
+}
+
+/// Returns the rules for unknown machines. Where no interface was named, none is answered unasked.
+pub fn unknown_hosts(config: &Config) -> EnrolmentRules {
+    match config.interfaces.as_slice() {
+        [] => EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold },
+        _ => config.unknown_hosts.clone(),
+    }
+}
+
+/// Returns the settings of the boot decisions with other addresses.
+pub fn addressed(site: &Site, config: &Config, addresses: &OwnAddresses) -> Site {
+    let address = addresses.ours.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let served = config.dhcp.subnets.iter().map(|subnet| subnet.net.trunc());
+    let advertised: Vec<(IpAddr, IpAddr)> =
+        addresses.advertised.iter().map(|(own, told)| ((*own).into(), (*told).into())).collect();
+    let told = advertised.iter().map(|(_, told)| *told);
+    let ours = addresses.ours.iter().copied().map(IpAddr::from).chain(told).collect();
+    let nets = addresses.nets.iter().copied().chain(served).collect();
+    Site { ours, nets, advertised, ..site.clone() }.reached_at(address.into())
+}
 
 /// Returns the settings of the boot decisions.
-pub fn site(config: &Config, listeners: &Listeners) -> Site {
-    let served = config.dhcp.subnets.iter().map(|subnet| subnet.net.trunc());
-    let own = listeners.address.into();
-    let told = listeners.advertised.iter().find(|(known, _)| *known == own).map_or(own, |(_, told)| *told);
-    let tftp = listeners.tftp.iter().map(|endpoint| endpoint.service_address.into());
-    Site {
-        unknown_hosts: config.unknown_hosts.clone(),
+pub fn site(config: &Config, addresses: &OwnAddresses) -> Site {
+    let nowhere = Ipv4Addr::UNSPECIFIED;
+    let site = Site {
+        unknown_hosts: unknown_hosts(config),
         install: config.install.clone(),
         pins_bmc_certificates: config.pins_bmc_certificates,
         programs: config.programs.clone(),
         overrides: config.overrides.clone(),
         namespace: config.namespace.clone(),
-        address: told,
-        nets: listeners.subnets.iter().copied().chain(served).collect(),
-        ours: tftp.chain(listeners.advertised.iter().map(|(_, told)| *told)).collect(),
-        advertised: listeners.advertised.clone(),
-        http: (told, config.http_port).into(),
-        iscsi: (told, config.iscsi.port).into(),
-        syslog: config.syslog.map(|syslog| (told, syslog.port).into()),
+        address: nowhere.into(),
+        nets: Vec::new(),
+        ours: Vec::new(),
+        advertised: Vec::new(),
+        http: (nowhere, config.http_port).into(),
+        iscsi: (nowhere, config.iscsi.port).into(),
+        syslog: config.syslog.map(|syslog| (nowhere, syslog.port).into()),
         iqn: config.iscsi.iqn.clone(),
         config_access: config.config_access.clone(),
         chap: config.iscsi.chap.clone(),
-    }
+    };
+    addressed(&site, config, addresses)
 }
 
 /// Returns the directories that the API serves and writes.

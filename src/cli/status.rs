@@ -27,7 +27,7 @@ pub async fn status(connection_args: &ConnectionArgs, output: OutputFormat) -> a
     let hosts = items(client.ask(Method::GET, "/api/v1/baremetalhosts", None).await?);
     let isos = items(client.ask(Method::GET, "/api/v1/iscsi-cdroms", None).await?);
     let mut faults: Vec<String> = Vec::new();
-    // The first line of a server that is ready says so; further ones are about its configuration.
+    // Where the server is ready, the first line says so, and notes follow.
     let lines = ready.lines().skip(usize::from(code == 200));
     faults.extend(lines.map(|line| printable(&format!("server: {line}")).into_owned()));
     faults.extend(

@@ -64,6 +64,8 @@ pub struct Dhcp {
     pub shorten_router_wait: bool,
     /// How the DHCP ports are read in proxy mode.
     pub socket: DhcpSocket,
+    /// The role of this server on an interface that does not name another one.
+    pub mode: DhcpMode,
 }
 
 /// How the DHCP ports are read in proxy mode.
@@ -214,8 +216,9 @@ impl Validator<'_> {
             let (advertise, mode) = (own.or(advertise), listed.mode.unwrap_or(usual));
             found.push(DhcpInterface { name, address, advertise, mode });
         }
-        if found.is_empty() {
-            return Err(self.no_interface());
+        if let (true, Some(text)) = (found.is_empty(), &raw.advertise) {
+            let message = "an advertised address needs its interface: set `interface` too";
+            return Err(self.error("advertise", Some(text.span()), message));
         }
         Ok(found)
     }
@@ -312,6 +315,7 @@ impl Validator<'_> {
             other_server_check_interval: interval.unwrap_or(Duration::from_secs(300)),
             shorten_router_wait: raw.shorten_router_wait.unwrap_or(true),
             socket: raw.socket.unwrap_or(DhcpSocket::Auto),
+            mode: raw.mode.unwrap_or(DhcpMode::Proxy),
         })
     }
 

@@ -53,7 +53,7 @@ pub const NOT_OWN_ADDRESS: &str = "the sockets are bound to an address of the in
 /// The configuration that the appliance runs with. Every value is validated.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Interfaces to answer on, at least one. Nothing is answered on any other.
+    /// Interfaces to answer on. Nothing is answered on any other. Without one, the only interface of the machine is taken.
     pub interfaces: Vec<DhcpInterface>,
     /// Directory of the database, the images, the tokens and the unix socket.
     pub state_dir: PathBuf,
@@ -135,12 +135,6 @@ pub enum ConfigError {
         path: PathBuf,
         /// The line and what is wrong there.
         message: String,
-    },
-    /// No interface is chosen, as in the configuration that the package installs.
-    #[error("{}: interface: no interface to answer on: set it here or with --interface", path.display())]
-    NoInterface {
-        /// The file.
-        path: PathBuf,
     },
     /// A key has an invalid value.
     #[error("{place}: {key}: {message}")]
@@ -354,7 +348,6 @@ impl ConfigError {
                 Some((line, _)) if line.starts_with("line ") => format!("{}: {line}", path.display()),
                 _ => path.display().to_string(),
             },
-            Self::NoInterface { path } => format!("{}: interface", path.display()),
             Self::Value { place, key, .. } => format!("{place}: {key}"),
         }
     }
@@ -386,12 +379,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_interface_must_be_given() {
+    fn nothing_must_be_given() {
         let config = read("interface = \"eth1\"").unwrap();
         let alone = DhcpInterface { name: "eth1".into(), address: None, advertise: None, mode: DhcpMode::Proxy };
         assert_eq!((config.interfaces, config.http_port, config.dhcp.port), (vec![alone], 80, 67));
         assert_eq!(config.unknown_hosts, EnrolmentRules { first: Vec::new(), otherwise: UnknownHostAction::Hold });
-        assert!(read("").unwrap_err().contains("interface"));
+        assert_eq!(read("").unwrap().interfaces, [], "the only interface of the machine is looked for at the start");
     }
 
     #[test]

@@ -39,11 +39,6 @@ impl Validator<'_> {
         ConfigError::Value { place, key: key.to_owned(), message: message.to_owned() }
     }
 
-    /// Returns the error of a configuration that chooses no interface.
-    pub fn no_interface(&self) -> ConfigError {
-        ConfigError::NoInterface { path: self.0.main().to_owned() }
-    }
-
     /// Returns an error about a key that does not exist, or about a value of the wrong type.
     pub fn syntax(&self, offset: Option<usize>, message: &str) -> ConfigError {
         let Some(offset) = offset else {

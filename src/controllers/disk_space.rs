@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::event::Event;
 use crate::gate::Gate;
+use crate::gate::degradations::{Degradation, LOW_DISK, Severity, Source};
 use crate::store::free_space::FreeSpace;
 
 /// Interval between two checks.
@@ -43,5 +44,13 @@ pub async fn watch(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) -> anyho
             _ => continue,
         }
         was_low = !was_low;
+        let low = was_low.then(|| Degradation {
+            code: LOW_DISK,
+            subject: gate.store.directory().display().to_string(),
+            message: "the disk of the state directory is nearly full".to_owned(),
+            public: None,
+            severity: Severity::Fault,
+        });
+        gate.degradations.set(Source::Disk, low.into_iter().collect());
     }
 }

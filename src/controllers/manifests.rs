@@ -13,7 +13,7 @@ use crate::admission::prepare::Places;
 use crate::event::Event;
 use crate::fleet::Name;
 use crate::gate::Gate;
-use crate::gate::load_faults::LoadFaults;
+use crate::gate::degradations::{Degradation, Severity, Source};
 use crate::gate::tokens::{self, TokenKey};
 
 /// What loads the configuration again. It returns what the operator must know.
@@ -34,8 +34,6 @@ pub struct Manifests {
     directory: Option<PathBuf>,
     namespace: Name,
     key: TokenKey,
-    /// File and line of each manifest that is not applied.
-    faults: watch::Sender<LoadFaults>,
 }
 
 impl std::fmt::Debug for Manifests {
@@ -51,12 +49,7 @@ impl Manifests {
     /// The key cannot be read or created.
     pub fn new(directory: Option<PathBuf>, namespace: Name, state_dir: &Path) -> anyhow::Result<Self> {
         let key = tokens::key(state_dir, "manifest.key").context("state_dir: manifest.key")?;
-        Ok(Self { directory, namespace, key, faults: watch::Sender::default() })
-    }
-
-    /// Returns the faults, and follows their changes.
-    pub fn faults(&self) -> watch::Receiver<LoadFaults> {
-        self.faults.subscribe()
+        Ok(Self { directory, namespace, key })
     }
 
     /// Applies the manifests.
@@ -76,7 +69,11 @@ impl Manifests {
             gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
         }
         tracing::info!(directory = %directory.display(), written, wrong = wrong.len(), "manifests applied");
-        self.report(wrong.iter().map(|error| format!("manifest not applied: {}", error.place())).collect(), notes);
+        Self::report(
+            gate,
+            wrong.iter().map(|error| format!("manifest not applied: {}", error.place())).collect(),
+            notes,
+        );
         Ok(())
     }
 
@@ -112,24 +109,31 @@ impl Manifests {
     /// Applies the manifests again. A directory that cannot be read is a fault like an invalid manifest.
     async fn reload(&self, places: &Places, gate: &Gate, notes: &[ReloadNote]) {
         if self.directory.is_none() {
-            return self.report(Vec::new(), notes);
+            return Self::report(gate, Vec::new(), notes);
         }
         if let Err(error) = self.apply(places, gate, notes).await {
             gate.store.record_event(None, Event::ManifestInvalid { message: error.to_string() });
-            self.report(vec!["manifest directory unreadable".to_owned()], notes);
+            Self::report(gate, vec!["manifest directory unreadable".to_owned()], notes);
         }
     }
 
-    /// Publishes the faults, and the status of the systemd unit.
-    fn report(&self, faults: Vec<String>, notes: &[ReloadNote]) {
-        let all: Vec<&String> = notes.iter().map(|note| &note.text).chain(&faults).collect();
-        let status = match all.as_slice() {
-            [] => "Serving.".to_owned(),
-            [only] => format!("Serving; {only}."),
-            [first, more @ ..] => format!("Serving; {first}, and {} more.", more.len()),
+    /// Publishes the faults, and what the operator must know of the configuration.
+    fn report(gate: &Gate, faults: Vec<String>, notes: &[ReloadNote]) {
+        let fault = |(index, message): (usize, String)| Degradation {
+            code: "manifest_invalid",
+            subject: index.to_string(),
+            message,
+            public: None,
+            severity: Severity::Fault,
         };
-        let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
-        let notes = notes.iter().map(|note| note.public.clone()).collect();
-        self.faults.send_replace(LoadFaults { faults, notes });
+        let note = |(index, note): (usize, &ReloadNote)| Degradation {
+            code: "configuration",
+            subject: index.to_string(),
+            message: note.text.clone(),
+            public: Some(note.public.clone()),
+            severity: Severity::Note,
+        };
+        gate.degradations.set(Source::Manifests, faults.into_iter().enumerate().map(fault).collect());
+        gate.degradations.set(Source::Configuration, notes.iter().enumerate().map(note).collect());
     }
 }

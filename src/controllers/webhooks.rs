@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::event::{Notification, NotificationLoss, WebhookCounters};
 use crate::fleet::NotificationKind;
 use crate::fleet::text::printable;
+use crate::gate::Gate;
 use crate::http_client::tls::TlsOptions;
 use crate::http_client::{Server, ServerConnection, full};
 use crate::store::{Store, StoreError, now};
@@ -55,8 +56,9 @@ enum Attempt {
     Failed { error: String, retry_after: Option<Duration> },
 }
 
-/// Delivers to a webhook until stopped. `source` is the URL of this server.
-pub async fn serve(webhook: WebhookTarget, store: Arc<Store>, source: String, mut stopped: watch::Receiver<bool>) {
+/// Delivers to a webhook until stopped. The source of the notifications is the URL of this server.
+pub async fn serve(webhook: WebhookTarget, gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
+    let (store, source) = (gate.store.clone(), gate.site().url());
     let mut newest = store.outbox_lines();
     let name = webhook.counters.name.clone();
     let begun = {
@@ -72,6 +74,7 @@ pub async fn serve(webhook: WebhookTarget, store: Arc<Store>, source: String, mu
     let mut delivery = QueuedDelivery {
         webhook,
         store,
+        gate,
         source,
         position,
         recorded: position,
@@ -99,6 +102,8 @@ pub async fn serve(webhook: WebhookTarget, store: Arc<Store>, source: String, mu
 struct QueuedDelivery {
     webhook: WebhookTarget,
     store: Arc<Store>,
+    gate: Arc<Gate>,
+    /// The URL of this server, as it was when it last had an address.
     source: String,
     /// The last line that is done with.
     position: i64,
@@ -140,9 +145,18 @@ impl QueuedDelivery {
         is_idle
     }
 
+    /// Takes over the URL of this server, unless it has no address.
+    fn follow_address(&mut self) {
+        let site = self.gate.site();
+        if !site.address.is_unspecified() {
+            self.source = site.url();
+        }
+    }
+
     /// Sends a notification until the receiver takes it, or it is given up.
     async fn deliver(&mut self, notification: &Notification) {
         let (counters, id) = (self.webhook.counters.clone(), notification.id.to_string());
+        self.follow_address();
         let body = match cloud_event::encode(notification, &self.source) {
             Ok(body) => body,
             Err(error) => {

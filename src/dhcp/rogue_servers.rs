@@ -120,6 +120,11 @@ impl ServerDetector {
         Self { ours, every, next: now, heard: HashMap::new() }
     }
 
+    /// Returns the detector for another address of ours. What was heard stands, and the next probe is due at once.
+    pub fn moved_to(self, ours: Ipv4Addr, now: Instant) -> Self {
+        Self { ours, next: now, ..self }
+    }
+
     /// Returns the time of the next probe.
     pub fn next(&self) -> Instant {
         self.next

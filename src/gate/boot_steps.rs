@@ -93,7 +93,8 @@ impl Gate {
         else {
             return false;
         };
-        let segment = machine.interface.and_then(|index| self.segments.get()?.0.get(index));
+        let segments = self.segments.load();
+        let segment = machine.interface.and_then(|index| segments.0.get(index));
         let is_unanswered = segment.is_some_and(|segment| self.neighbours.is_unanswered(&segment.interface, *relay));
         if is_unanswered {
             self.trace(machine.mac, Step::ArpUnanswered { address: *relay });

@@ -4,6 +4,7 @@
 mod boot_steps;
 pub mod boot_traces;
 pub mod config_delivery;
+pub mod degradations;
 mod enrolment;
 mod finishing;
 #[cfg(test)]
@@ -14,7 +15,6 @@ mod installer;
 pub mod interfaces;
 mod ipxe_clients;
 mod ledgers;
-pub mod load_faults;
 pub mod media;
 pub mod neighbours;
 mod observe;
@@ -26,7 +26,7 @@ mod timeline;
 pub mod tokens;
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -36,6 +36,7 @@ use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, BootTarget, Host, Image, Mac, Name, Object};
 use crate::gate::boot_traces::BootTraces;
+use crate::gate::degradations::Degradations;
 use crate::gate::hardware::HardwareReports;
 use crate::gate::neighbours::Neighbours;
 use crate::gate::stalls::{Segments, Stalls};
@@ -58,8 +59,8 @@ pub use crate::store::clock;
 /// The decisions, with the state that they need and the records that they make.
 #[derive(Debug)]
 pub struct Gate {
-    /// The configuration that decisions depend on. SIGHUP may replace it.
-    pub site: ArcSwap<Site>,
+    /// The configuration that decisions depend on, with our addresses. SIGHUP and a change of an address replace it.
+    pub site: Arc<ArcSwap<Site>>,
     /// The state.
     pub store: Arc<Store>,
     /// The counters of answers, refusals and drops.
@@ -84,19 +85,21 @@ pub struct Gate {
     pub tokens: BootTokens,
     /// What was seen of machines' boots.
     pub traces: BootTraces,
-    /// The segments of the interfaces, set once they are served.
-    pub segments: OnceLock<Segments>,
+    /// The segments of the interfaces with DHCP.
+    pub segments: ArcSwap<Segments>,
     /// The diagnoses that stand.
     pub stalls: Stalls,
     /// The rates at which the hardware of machines is written.
     pub hardware_reports: HardwareReports,
+    /// What keeps the server from serving as configured.
+    pub degradations: Degradations,
 }
 
 impl Gate {
     /// Creates a gate over a state. Nothing was requested from it yet.
     pub fn new(site: Arc<Site>, store: Arc<Store>, media: ImageLibrary, tokens: BootTokens) -> Self {
         Self {
-            site: ArcSwap::new(site),
+            site: Arc::new(ArcSwap::new(site)),
             store,
             counters: Arc::default(),
             ipxe_clients: RecentIpxeClients::default(),
@@ -109,9 +112,10 @@ impl Gate {
             media,
             tokens,
             traces: BootTraces::default(),
-            segments: OnceLock::new(),
+            segments: ArcSwap::default(),
             stalls: Stalls::default(),
             hardware_reports: HardwareReports::default(),
+            degradations: Degradations::default(),
         }
     }
 

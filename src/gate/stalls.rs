@@ -199,8 +199,8 @@ impl Gate {
     ) -> Outcome {
         let state = self.store.load();
         let host = state.host_by_mac(machine.mac);
-        let segments = self.segments.get().map(|segments| segments.0.as_slice()).unwrap_or_default();
-        let segment = match (machine.interface, segments) {
+        let segments = self.segments.load();
+        let segment = match (machine.interface, segments.0.as_slice()) {
             (Some(index), segments) => segments.get(index),
             // A machine that was never heard is on the only segment.
             (None, [only]) => Some(only),

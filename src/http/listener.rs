@@ -1,6 +1,7 @@
 //! Accepts connections, and serves each until it ends or the server stops.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,19 +79,39 @@ enum Accepted {
     Unix(UnixStream),
 }
 
-/// Serves HTTP until the server stops; requests in progress get `DRAIN_TIMEOUT` to end.
-pub async fn serve<H: Handler>(listeners: Vec<HttpListener>, handler: Arc<H>, limits: HttpLimits, stop: Stop) {
-    let limits = ConnectionLimits::new(limits);
-    let mut tasks = JoinSet::new();
-    for HttpListener { socket, serves } in listeners {
+/// HTTP on listeners that may come and go. Their connections share its limits.
+pub struct HttpServer<H> {
+    handler: Arc<H>,
+    limits: Arc<ConnectionLimits>,
+    stop: Stop,
+}
+
+impl<H> std::fmt::Debug for HttpServer<H> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("HttpServer").finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> HttpServer<H> {
+    /// Creates a server that serves until `stop` becomes true.
+    pub fn new(handler: Arc<H>, limits: HttpLimits, stop: Stop) -> Self {
+        Self { handler, limits: ConnectionLimits::new(limits), stop }
+    }
+
+    /// Returns the signal that becomes true when the server stops.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Serves a listener until it is withdrawn, and its connections until they end. When the server stops, requests in
+    /// progress get `DRAIN_TIMEOUT` to end.
+    pub async fn serve(&self, listener: HttpListener, withdrawn: impl Future<Output = ()>) {
+        let HttpListener { socket, serves } = listener;
         match socket.open() {
-            Ok(acceptor) => {
-                tasks.spawn(accept_all(acceptor, serves, handler.clone(), limits.clone(), stop.clone()));
-            }
+            Ok(acceptor) => accept_all(acceptor, serves, self, withdrawn).await,
             Err(error) => tracing::error!(%error, "listening socket unusable"),
         }
     }
-    while tasks.join_next().await.is_some() {}
 }
 
 impl HttpSocket {
@@ -196,15 +217,17 @@ impl Accepted {
 async fn accept_all<H: Handler>(
     acceptor: Acceptor,
     serves: Serves,
-    handler: Arc<H>,
-    limits: Arc<ConnectionLimits>,
-    mut stop: Stop,
+    server: &HttpServer<H>,
+    withdrawn: impl Future<Output = ()>,
 ) {
-    let mut connections = JoinSet::new();
+    let HttpServer { handler, limits, stop } = server;
+    let (mut connections, mut stopping) = (JoinSet::new(), stop.clone());
+    let mut withdrawn = std::pin::pin!(withdrawn);
     loop {
         let accepted = tokio::select! {
-            accepted = acceptor.accept(&limits, &*handler) => accepted,
-            () = stopped(&mut stop) => break,
+            accepted = acceptor.accept(limits, &**handler) => accepted,
+            () = &mut withdrawn => break,
+            () = stopped(&mut stopping) => break,
         };
         let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.clone());
         match accepted {
@@ -219,7 +242,11 @@ async fn accept_all<H: Handler>(
         while connections.try_join_next().is_some() {}
     }
     drop(acceptor);
-    drain(connections).await;
+    // An address may come back before its connections have ended.
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        () = stopped(&mut stopping) => drain(connections).await,
+    }
 }
 
 /// Waits briefly: while the process is out of file descriptors, `accept` would fail again at once.

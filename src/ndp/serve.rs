@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
@@ -15,6 +16,8 @@ use super::advert;
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Hop limit of neighbour discovery, which proves that no router was crossed (RFC 4861 6.1.2).
 const HOPS: u32 = 255;
+/// Pause after a failed receive: it may fail again at once.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum size of a received datagram, in octets.
 const MAX_DATAGRAM_BYTES: usize = 1500;
 
@@ -44,7 +47,15 @@ pub async fn serve(socket: Socket, gate: Arc<Gate>, mut stopped: watch::Receiver
             received = socket.recv_from(&mut buffer) => received,
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         };
-        let (length, SocketAddr::V6(from)) = received? else { continue };
+        let (length, from) = match received {
+            Ok((length, SocketAddr::V6(from))) => (length, from),
+            Ok((_, SocketAddr::V4(_))) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "receive of router solicitations failed");
+                tokio::time::sleep(RETRY_INTERVAL).await;
+                continue;
+            }
+        };
         let Some(mac) = buffer.get(..length).and_then(advert::solicitation_sender) else { continue };
         if from.ip().is_unicast_link_local() && gate.ipxe_clients.take(mac) {
             let sent = socket.send_to(&advert::empty_advertisement(), SocketAddr::V6(from)).await;

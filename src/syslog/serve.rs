@@ -36,13 +36,13 @@ const READ_BYTES: usize = 16 * 1024;
 /// Size of the kernel's buffer for datagrams, in octets: an installer's start in a few milliseconds.
 const RECEIVE_BUFFER: usize = 1024 * 1024;
 
-/// The bound sockets of syslog.
-#[derive(Debug, Default)]
+/// The bound sockets of an address.
+#[derive(Debug)]
 pub struct SyslogSockets {
-    /// UDP sockets, one for each interface.
-    pub udp: Vec<std::net::UdpSocket>,
-    /// TCP listeners, one for each interface.
-    pub tcp: Vec<std::net::TcpListener>,
+    /// The UDP socket.
+    pub udp: std::net::UdpSocket,
+    /// The TCP listener.
+    pub tcp: std::net::TcpListener,
 }
 
 /// Binds the UDP socket of an address.
@@ -57,21 +57,32 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket)
 }
 
-/// Receives lines until `stopped` turns true.
-///
-/// # Errors
-/// A socket cannot be waited for.
-pub async fn serve(sockets: SyslogSockets, gate: Arc<Gate>, stopped: watch::Receiver<bool>) -> io::Result<()> {
-    let receiver = Arc::new(Receiver::new(gate));
-    let mut tasks = JoinSet::new();
-    for socket in sockets.udp {
-        tasks.spawn(receive_datagrams(UdpSocket::from_std(socket)?, receiver.clone(), stopped.clone()));
+/// The receiver on sockets that may come and go. They share its rates.
+#[derive(Clone)]
+pub struct SyslogReceiver(Arc<Receiver>);
+
+impl std::fmt::Debug for SyslogReceiver {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("SyslogReceiver").finish_non_exhaustive()
     }
-    for listener in sockets.tcp {
-        tasks.spawn(accept_connections(TcpListener::from_std(listener)?, receiver.clone(), stopped.clone()));
+}
+
+impl SyslogReceiver {
+    /// Creates a receiver.
+    pub fn new(gate: Arc<Gate>) -> Self {
+        Self(Arc::new(Receiver::new(gate)))
     }
-    while tasks.join_next().await.is_some() {}
-    Ok(())
+
+    /// Receives lines until `stopped` turns true.
+    ///
+    /// # Errors
+    /// A socket cannot be waited for.
+    pub async fn serve(self, sockets: SyslogSockets, stopped: watch::Receiver<bool>) -> io::Result<()> {
+        let (udp, tcp) = (UdpSocket::from_std(sockets.udp)?, TcpListener::from_std(sockets.tcp)?);
+        let datagrams = receive_datagrams(udp, self.0.clone(), stopped.clone());
+        tokio::join!(datagrams, accept_connections(tcp, self.0, stopped));
+        Ok(())
+    }
 }
 
 /// Takes the lines of all sockets.

@@ -10,7 +10,6 @@ from support.dhcp_clients import udhcpc
 from support.dhcp_servers import dnsmasq, kea
 from support.dhcp_wire import ACK, BROADCAST, DISCOVER, REQUEST, Client, pxe
 from support.lan import Lan, tool, until
-from support.programs import bootlatch
 
 RANGE = "--dhcp-range=10.88.0.200,10.88.0.220,1h"
 # dnsmasq has port 67, and as a boot server port 4011. Kea reads packets, and has port 67 besides.
@@ -107,14 +106,15 @@ def of_host(lan, number):
 def test_the_port_is_needed_where_the_configuration_says_so():
     with Lan("br0") as lan:
         space = lan.client("srv", address=f"{OURS}/24")
-        OTHERS["dnsmasq"](lan, space)
         server_mode = 'mode = "server"\n[[dhcp.subnets]]\nsubnet = "10.88.0.0/24"\npools = ["10.88.0.100-10.88.0.119"]\n'
         for config in ('socket = "udp"\n', server_mode):
-            file = lan.folder / "bootlatch.toml"
-            file.write_text(f'interface = "lan0"\nuser = "nobody"\n[dhcp]\n{config}')
-            program = lan.start(space, "bootlatch", str(bootlatch()), "serve", "--config", str(file), "--state-dir", str(lan.folder / "refused"))
-            assert program.process.wait(30) == 1
-            assert "UDP port 67 on lan0 (DHCP): Address already in use" in program.text()
+            other = OTHERS["dnsmasq"](lan, space)
+            appliance = Appliance(lan, space, f"[dhcp]\n{config}")
+            assert "UDP port 67 on lan0 (DHCP): Address already in use" in appliance.program.text()
+            assert "UDP port 67 on lan0 (DHCP): Address already in use" in appliance.get("/readyz")
+            other.stop()
+            until("the port is taken when it is free", lambda: "in use" not in appliance.get("/readyz"), 15)
+            appliance.stop()
 
 
 def test_packets_for_other_machines_are_not_answered():

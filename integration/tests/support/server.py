@@ -64,6 +64,8 @@ class Server:
         if self.user:
             self.state.mkdir(exist_ok=True)
         (self.place / "firmware").mkdir(exist_ok=True)
+        # Without any boot program the server is not ready.
+        (self.place / "firmware/ipxe-arm64.efi").touch()
         file = self.place / "bootlatch.toml"
         file.write_text((f'user = "{self.user}"\n' if self.user else "") + self.config)
         self.starts += 1

@@ -1,25 +1,27 @@
-//! Readiness: the state can be written, and the manifests are applied.
+//! Readiness: machines are served, the state can be written, and the manifests are applied.
 
 use hyper::StatusCode;
 
 use crate::api::state::Shared;
-use crate::gate::load_faults::LoadFaults;
+use crate::gate::degradations::{Degradation, LOW_DISK, Severity};
 use crate::http::reply::{Reply, text};
 use crate::store::free_space::FreeSpace;
 
-/// Answers `/readyz`: all faults, one a line. Any client may read them, so they name the place of a fault, but no
+/// Answers `/readyz`: all faults, one a line; `ok` and the notes if there is none. Any client may read them, so they name the place of a fault, but no
 /// content.
 pub async fn ready(shared: &Shared) -> Reply {
-    let LoadFaults { mut faults, notes } = shared.faults.borrow().clone();
-    faults.extend(state_fault(shared).await);
-    match (faults.is_empty(), notes.is_empty()) {
+    // The disk is looked at now.
+    let is_shown = |one: &Degradation| one.code != LOW_DISK;
+    let standing = shared.gate.degradations.list().into_iter().filter(is_shown);
+    let (notes, faults): (Vec<_>, Vec<_>) = standing.partition(|one| one.severity == Severity::Note);
+    let mut lines: Vec<_> = faults.into_iter().map(Degradation::into_public).collect();
+    lines.extend(state_fault(shared).await);
+    let is_ready = lines.is_empty();
+    lines.extend(notes.into_iter().map(Degradation::into_public));
+    match (is_ready, lines.is_empty()) {
         (true, true) => text(StatusCode::OK, "ok"),
-        // With the earlier configuration the server serves on.
-        (true, false) => text(StatusCode::OK, format!("ok\n{}\n", notes.join("\n"))),
-        (false, _) => {
-            faults.extend(notes);
-            text(StatusCode::SERVICE_UNAVAILABLE, faults.join("\n") + "\n")
-        }
+        (true, false) => text(StatusCode::OK, format!("ok\n{}\n", lines.join("\n"))),
+        (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n"),
     }
 }
 
@@ -39,17 +41,18 @@ async fn state_fault(shared: &Shared) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::api::fixture::{ApiFixture, status_and_text};
 
     #[tokio::test]
     async fn the_server_is_ready_when_nothing_is_wrong() {
         let fixture = ApiFixture::new();
         assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok"));
-        fixture.set_faults(&[], &["b.toml: line 3"]);
-        assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok\nb.toml: line 3\n"));
-        fixture.set_faults(&["a.yaml:1: wrong", "b.yaml:2: wrong"], &[]);
+        fixture.degrade(&[("a.yaml:1: wrong", Severity::Fault), ("b.yaml:2: wrong", Severity::Unserved)]);
         let reply = fixture.machine("GET", "/readyz").await;
-        assert_eq!(status_and_text(&reply), (503, "a.yaml:1: wrong\nb.yaml:2: wrong\n"));
+        assert_eq!(status_and_text(&reply), (503, "b.yaml:2: wrong\na.yaml:1: wrong\n"));
         assert_eq!(status_and_text(&fixture.machine("GET", "/livez").await), (200, "ok"));
+        fixture.degrade(&[("no link", Severity::Note)]);
+        assert_eq!(status_and_text(&fixture.machine("GET", "/readyz").await), (200, "ok\nno link\n"));
     }
 }

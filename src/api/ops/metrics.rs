@@ -1,5 +1,6 @@
 //! The metrics, in Prometheus' text format (version 0.0.4).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +18,7 @@ use crate::boot::installer::InstallerSource;
 use crate::boot::{DropReason, Reason};
 use crate::event::{BootOutcome, HistogramReading, HostCounters, LedgerStage, NotificationLoss, Protocol};
 use crate::fleet::{Phase, Power, StallReason};
+use crate::gate::degradations::Severity;
 use crate::http::reply::{Reply, bytes};
 use crate::store::Snapshot;
 use crate::store::free_space::FreeSpace;
@@ -108,6 +110,7 @@ impl Figures {
         figures.add_requests(shared);
         figures.add_traffic(shared);
         figures.add_state(shared, space);
+        figures.add_degradations(shared);
         figures.add_hosts(shared);
         figures.add_webhooks(shared);
         figures.add_power(&shared.gate.store.host_counters, bmcs);
@@ -182,6 +185,24 @@ impl Figures {
         if let Some(FreeSpace { free, .. }) = space {
             self.gauge("bootlatch_state_free_bytes", "Free space on the state directory's file system.", free);
         }
+    }
+
+    /// Adds what keeps the server from serving as configured.
+    fn add_degradations(&mut self, shared: &Shared) {
+        let severity = |one: Severity| match one {
+            Severity::Unserved => "unserved",
+            Severity::Fault => "fault",
+            Severity::Note => "note",
+        };
+        let mut counts = BTreeMap::new();
+        for one in shared.gate.degradations.list() {
+            *counts.entry((one.code, severity(one.severity))).or_default() += 1;
+        }
+        let label =
+            |(code, severity): (&str, &str)| vec![("reason", code.to_owned()), ("severity", severity.to_owned())];
+        let help = "States in which the server does not serve as configured, by reason.";
+        let values = counts.into_iter().map(|(key, count)| (label(key), count)).collect();
+        self.gauges("bootlatch_degradations", help, values);
     }
 
     /// Adds the phases and the boots of hosts, and the diagnoses of those that stall.

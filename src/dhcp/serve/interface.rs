@@ -37,6 +37,8 @@ pub struct InterfaceState {
     pub name: String,
     /// The server's address for the machines on the interface.
     pub address: Ipv4Addr,
+    /// Addresses of this machine on the interface, with their broadcast addresses.
+    pub own: Vec<Ipv4Addr>,
     /// The networks of the interface's addresses.
     pub networks: Vec<Ipv4Net>,
     /// The role of the server on the interface.

@@ -9,6 +9,7 @@ mod host_changes;
 mod interface;
 mod leases_file;
 mod leasing;
+mod placement;
 mod port_socket;
 mod queries;
 mod received_message;
@@ -32,6 +33,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use crate::boot::Site;
+use crate::boot::diagnosis::Segment;
 use crate::fleet::Mac;
 use crate::gate::Gate;
 use crate::gate::stalls::Segments;
@@ -47,6 +50,8 @@ use crate::dhcp::serve::interface::InterfaceState;
 use crate::dhcp::serve::received_message::{DeferredMessage, ReceivedMessage};
 pub use crate::dhcp::serve::settings::{DhcpSettings, SocketChoice};
 pub use leases_file::export;
+pub use placement::{BoundInterface, InterfaceControl};
+use placement::{InterfaceChange, QueuedChange};
 pub use queries::DhcpQueries;
 use queries::Query;
 use socket_io::{MAX_BATCH, ReceiveBatch};
@@ -60,37 +65,6 @@ const MAX_ROUNDS: usize = 64;
 /// Maximum number of queued progress reports. A lost report costs the host's next boot a second.
 const MAX_QUEUED_REPORTS: usize = 4096;
 
-/// An interface whose sockets are bound.
-#[derive(Debug)]
-pub struct BoundInterface {
-    name: String,
-    address: Ipv4Addr,
-    mode: InterfaceMode,
-    sockets: InterfaceSockets,
-}
-
-impl BoundInterface {
-    /// Binds the DHCP port and the ProxyDHCP port of an interface.
-    ///
-    /// # Errors
-    /// A port is in use or forbidden; the error names it. In server mode also: raw sockets are forbidden.
-    pub fn bind(
-        name: &str,
-        address: Ipv4Addr,
-        ports: (u16, u16),
-        mode: InterfaceMode,
-        settings: &DhcpSettings,
-    ) -> io::Result<Self> {
-        // Two servers that give addresses on one interface are a mistake, and renewals come by unicast: the port is needed.
-        let choice = if mode == InterfaceMode::Server { SocketChoice::Udp } else { settings.socket };
-        let mut sockets = InterfaceSockets::bind(name, address, ports, choice)?;
-        if mode == InterfaceMode::Server {
-            sockets.serve_addresses(name, settings.conflict_check)?;
-        }
-        Ok(Self { name: name.to_owned(), address, mode, sockets })
-    }
-}
-
 /// The running DHCP service.
 #[derive(Debug)]
 pub struct DhcpThread {
@@ -100,6 +74,8 @@ pub struct DhcpThread {
     pub progress: ProgressReporter,
     /// The queue of questions.
     pub queries: DhcpQueries,
+    /// Changes the interfaces.
+    pub interfaces: InterfaceControl,
 }
 
 /// Reports hosts that continued their boot after an offer, because they asked for a file.
@@ -113,47 +89,35 @@ impl ProgressReporter {
     }
 }
 
-/// Starts one thread that answers on all interfaces until `stop` becomes readable.
+/// Starts one thread that answers on the interfaces that it is told of, at most `count`, until `stop` becomes readable.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn spawn(
-    interfaces: Vec<BoundInterface>,
-    settings: DhcpSettings,
-    gate: Arc<Gate>,
-    stop: OwnedFd,
-) -> io::Result<DhcpThread> {
+pub fn spawn(count: usize, settings: DhcpSettings, gate: Arc<Gate>, stop: OwnedFd) -> io::Result<DhcpThread> {
     warn_small_neighbour_table(&settings, &gate);
-    let serve = |(index, bound): (usize, BoundInterface)| {
-        let BoundInterface { name, address, mode, sockets } = bound;
-        tracing::info!(interface = name, %address, mode = mode.code(), "DHCP listening");
-        let site = Arc::new(gate.site().reached_at(address.into()));
-        let told = match site.address {
-            IpAddr::V4(told) => told,
-            IpAddr::V6(_) => address,
-        };
-        let detector = ServerDetector::new(told, settings.check_interval, Instant::now());
-        let mut networks = networks_of(&name)?;
-        // The subnet that is leased on the link may be wider than the network of the interface's address.
-        networks.extend(settings.subnets.iter().map(|subnet| subnet.net).filter(|net| net.contains(&address)));
-        let state = InterfaceState { index, name, address: told, networks, mode, site, detector };
-        Ok(ServedInterface { state, sockets: Arc::new(sockets), overflow: [0; 2], counted_calls: [0; 2] })
-    };
-    let interfaces: Vec<ServedInterface> = interfaces.into_iter().enumerate().map(serve).collect::<io::Result<_>>()?;
-    let segment = |served: &ServedInterface| served.state.segment(served.sockets.hears_other_servers());
-    // Nobody else sets them.
-    let _ = gate.segments.set(Segments(interfaces.iter().map(segment).collect()));
     // Unlike those of the standard library, these queues take memory for what is in them only.
     let (progress, progressed) = mpsc::channel(MAX_QUEUED_REPORTS);
     let (messages, waiting) = mpsc::channel(MAX_DEFERRED_MESSAGES);
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
     let (queries, queried) = DhcpQueries::new(wake.clone());
+    let (control, changes) = InterfaceControl::new(wake.clone());
     let queues = HandlerQueues { progressed, deferred: DeferredQueue { messages, wake: wake.clone() } };
-    let told = interfaces.iter().map(|served| served.state.address);
-    let handler = RequestHandler::new(gate, settings, own_addresses()?.into_iter().chain(told).collect(), queues);
-    let event_loop = EventLoop { interfaces, handler, deferred: waiting, queries: queried, wake };
+    let interfaces = (0..count).map(|_| InterfaceSlot::default()).collect();
+    let handler = RequestHandler::new(gate.clone(), settings.clone(), own_addresses()?, queues);
+    let event_loop =
+        EventLoop { interfaces, gate, settings, handler, deferred: waiting, queries: queried, changes, wake };
     let thread = std::thread::Builder::new().name("dhcp".into()).spawn(move || event_loop.run(&stop))?;
-    Ok(DhcpThread { thread, progress: ProgressReporter(progress), queries })
+    Ok(DhcpThread { thread, progress: ProgressReporter(progress), queries, interfaces: control })
+}
+
+/// Returns the configuration as machines see it that reach us at an address, and the address that they are told.
+fn told_at(gate: &Gate, address: Ipv4Addr) -> (Arc<Site>, Ipv4Addr) {
+    let site = Arc::new(gate.site().reached_at(address.into()));
+    let told = match site.address {
+        IpAddr::V4(told) => told,
+        IpAddr::V6(_) => address,
+    };
+    (site, told)
 }
 
 /// Returns the IPv4 addresses of all interfaces of this machine.
@@ -193,19 +157,34 @@ fn warn_small_neighbour_table(settings: &DhcpSettings, gate: &Gate) {
 
 /// The thread's state: interfaces, handler, and the queue of deferred messages.
 struct EventLoop {
-    interfaces: Vec<ServedInterface>,
+    interfaces: Vec<InterfaceSlot>,
+    gate: Arc<Gate>,
+    settings: DhcpSettings,
     handler: RequestHandler,
     /// Messages that are handled again; `wake` becomes readable when there are some.
     deferred: Receiver<DeferredMessage>,
     /// Questions that clients of the API wait for; `wake` becomes readable when there are some.
     queries: Receiver<Query>,
+    /// Changes of the interfaces; `wake` becomes readable when there are some.
+    changes: Receiver<QueuedChange>,
     wake: Arc<EventFd>,
+}
+
+/// The place of an interface of the configuration.
+#[derive(Default)]
+struct InterfaceSlot {
+    /// The interface, while it is there.
+    served: Option<ServedInterface>,
+    /// What was heard on it, while it is not there.
+    detector: Option<ServerDetector>,
 }
 
 /// One interface with its sockets.
 struct ServedInterface {
     state: InterfaceState,
     sockets: Arc<InterfaceSockets>,
+    /// Time of the first answer. Requests wait in the sockets until then.
+    begin: Instant,
     /// Last value of the kernel's counter of dropped datagrams, per port.
     overflow: [u32; 2],
     /// Number of calls for which that counter is requested, per port.
@@ -219,53 +198,137 @@ const COUNTED_CALLS: u8 = 2;
 impl EventLoop {
     fn run(mut self, stop: &OwnedFd) {
         let mut batch = ReceiveBatch::new();
-        let sockets: Vec<_> = self.interfaces.iter().map(|interface| interface.sockets.clone()).collect();
+        while self.serve(stop, &mut batch) {}
+    }
+
+    /// Serves until the sockets are others, or until the end: then it returns false.
+    fn serve(&mut self, stop: &OwnedFd, batch: &mut ReceiveBatch) -> bool {
+        let served =
+            self.interfaces.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.served.as_ref()?)));
+        let sockets: Vec<_> = served.map(|(index, served)| (index, served.sockets.clone(), served.begin)).collect();
         let wake = self.wake.clone();
         let mut watched = Vec::new();
-        for (interface, sockets) in sockets.iter().enumerate() {
-            watched.extend(sockets.watched().into_iter().map(|(role, socket)| (interface, role, socket)));
+        for (interface, sockets, begin) in &sockets {
+            watched.extend(sockets.watched().into_iter().map(|(role, socket)| (*interface, role, *begin, socket)));
         }
-        let fds = [stop.as_fd(), wake.as_fd()].into_iter().chain(watched.iter().map(|(_, _, socket)| *socket));
+        let fds = [stop.as_fd(), wake.as_fd()].into_iter().chain(watched.iter().map(|(.., socket)| *socket));
         let mut ready: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let begin = Instant::now() + STARTUP_LISTEN_TIMEOUT;
         let mut is_listening = true;
         loop {
             self.probe_other_servers();
+            let mut begin = None;
             if is_listening {
-                is_listening = Instant::now() < begin;
-                let wanted = if is_listening { PollFlags::empty() } else { PollFlags::POLLIN };
-                let ports =
-                    ready[2..].iter_mut().zip(&watched).filter(|(_, (_, role, _))| matches!(role, SocketRole::Port(_)));
-                ports.for_each(|(ready, _)| ready.set_events(wanted));
+                let now = Instant::now();
+                for (ready, (_, role, begin, _)) in ready[2..].iter_mut().zip(&watched) {
+                    let waits = matches!(role, SocketRole::Port(_)) && now < *begin;
+                    ready.set_events(if waits { PollFlags::empty() } else { PollFlags::POLLIN });
+                }
+                begin = watched.iter().map(|(_, _, begin, _)| *begin).filter(|begin| now < *begin).min();
+                is_listening = begin.is_some();
             }
             let waits_since = Instant::now();
-            let polled = poll(&mut ready, self.poll_timeout(is_listening.then_some(begin)));
+            let polled = poll(&mut ready, self.poll_timeout(begin));
             self.handler.note_wait(waits_since.elapsed());
             match polled {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
-                Err(error) => return tracing::error!(%error, "DHCP poll failed"),
+                Err(error) => {
+                    tracing::error!(%error, "DHCP poll failed");
+                    return false;
+                }
             }
             if ready[0].any() == Some(true) {
-                return;
+                return false;
             }
             self.handler.drain_progress();
             if ready[1].any() == Some(true) {
                 self.answer_deferred();
                 self.answer_queries();
+                if self.apply_changes() {
+                    return true;
+                }
             }
-            for (ready, (interface, role, _)) in ready[2..].iter().zip(&watched) {
+            for (ready, (interface, role, ..)) in ready[2..].iter().zip(&watched) {
                 if ready.any() == Some(true) {
-                    self.receive(*interface, *role, &mut batch);
+                    self.receive(*interface, *role, batch);
                 }
             }
             self.offer_unclaimed();
         }
     }
 
+    /// Applies the changes of interfaces that are queued. Returns whether there were some.
+    fn apply_changes(&mut self) -> bool {
+        let mut has_changed = false;
+        while let Ok((change, done)) = self.changes.try_recv() {
+            has_changed = true;
+            match change {
+                InterfaceChange::Serve(index, bound) => self.begin_interface(index, *bound),
+                InterfaceChange::Move(index, address) => self.move_interface(index, address),
+                InterfaceChange::Withdraw(index) => {
+                    if let Some(slot) = self.interfaces.get_mut(index) {
+                        slot.detector = slot.served.take().map(|served| served.state.detector);
+                    }
+                }
+            }
+            drop(done);
+        }
+        if has_changed {
+            let segment = |slot: &InterfaceSlot| match &slot.served {
+                Some(served) => served.state.segment(served.sockets.hears_other_servers()),
+                None => Segment::default(),
+            };
+            self.gate.segments.store(Arc::new(Segments(self.interfaces.iter().map(segment).collect())));
+            let served = self.interfaces.iter().filter_map(|slot| slot.served.as_ref());
+            let told = served.map(|interface| interface.state.address);
+            match own_addresses() {
+                Ok(addresses) => self.handler.own_addresses = addresses.into_iter().chain(told).collect(),
+                Err(error) => tracing::warn!(%error, "addresses of this machine not read"),
+            }
+        }
+        has_changed
+    }
+
+    /// Begins to serve an interface.
+    fn begin_interface(&mut self, index: usize, bound: BoundInterface) {
+        let BoundInterface { name, address, mode, sockets } = bound;
+        tracing::info!(interface = name, %address, mode = mode.code(), "DHCP listening");
+        let now = Instant::now();
+        let Some(slot) = self.interfaces.get_mut(index) else { return };
+        let (site, told) = told_at(&self.gate, address);
+        // What was heard before stands: nobody waits for another look.
+        let (detector, begin) = match slot.detector.take() {
+            Some(detector) => (detector.moved_to(told, now), now),
+            None => (ServerDetector::new(told, self.settings.check_interval, now), now + STARTUP_LISTEN_TIMEOUT),
+        };
+        let (own, networks) = (Vec::new(), Vec::new());
+        let state = InterfaceState { index, name, address: told, own, networks, mode, site, detector };
+        let sockets = Arc::new(sockets);
+        slot.served = Some(ServedInterface { state, sockets, begin, overflow: [0; 2], counted_calls: [0; 2] });
+        self.move_interface(index, address);
+    }
+
+    /// Takes over the addresses that an interface has now.
+    fn move_interface(&mut self, index: usize, address: Ipv4Addr) {
+        let Some(served) = self.interfaces.get_mut(index).and_then(|slot| slot.served.as_mut()) else { return };
+        let state = &mut served.state;
+        let read = || Ok::<_, io::Error>((networks_of(&state.name)?, port_socket::own_addresses(&state.name)?));
+        let (mut networks, own) = read().unwrap_or_default();
+        // The subnet that is leased on the link may be wider than the network of the interface's address.
+        networks.extend(self.settings.subnets.iter().map(|subnet| subnet.net).filter(|net| net.contains(&address)));
+        let (site, told) = told_at(&self.gate, address);
+        if state.address != told {
+            tracing::info!(interface = state.name, address = %told, before = %state.address, "DHCP address changed");
+            let detector = ServerDetector::new(told, self.settings.check_interval, Instant::now());
+            state.detector = std::mem::replace(&mut state.detector, detector).moved_to(told, Instant::now());
+        }
+        (state.address, state.networks, state.own, state.site) = (told, networks, own, site);
+    }
+
     /// Returns the maximum time to wait for packets.
     fn poll_timeout(&self, begin: Option<Instant>) -> PollTimeout {
-        let checks = self.interfaces.iter().map(|interface| interface.state.detector.next());
+        let served = self.interfaces.iter().filter_map(|slot| slot.served.as_ref());
+        let checks = served.map(|interface| interface.state.detector.next());
         let next = checks.chain(self.handler.next_probe_deadline()).chain(begin).min();
         // One millisecond more, so that the deadline has passed when poll(2) returns.
         let left = next.map(|next| next.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
@@ -274,7 +337,8 @@ impl EventLoop {
 
     /// Handles what a socket received, by its role.
     fn receive(&mut self, interface: usize, role: SocketRole, batch: &mut ReceiveBatch) {
-        let Some(interface) = self.interfaces.get_mut(interface) else { return };
+        let slot = self.interfaces.get_mut(interface);
+        let Some(interface) = slot.and_then(|slot| slot.served.as_mut()) else { return };
         match role {
             SocketRole::Port(port) => interface.drain(port, batch, &mut self.handler),
             SocketRole::Sniffer => {
@@ -295,7 +359,7 @@ impl EventLoop {
 
     fn probe_other_servers(&mut self) {
         let now = Instant::now();
-        for interface in &mut self.interfaces {
+        for interface in self.interfaces.iter_mut().filter_map(|slot| slot.served.as_mut()) {
             if interface.state.detector.is_due(now) {
                 interface.sockets.probe_other_servers(uuid::Uuid::new_v4().as_fields().0);
             }
@@ -318,7 +382,8 @@ impl EventLoop {
     /// Answers the questions that are queued.
     fn answer_queries(&mut self) {
         while let Ok(query) = self.queries.try_recv() {
-            query.answer(&mut self.handler, self.interfaces.iter().map(|interface| &interface.state));
+            let served = self.interfaces.iter().filter_map(|slot| slot.served.as_ref());
+            query.answer(&mut self.handler, served.map(|interface| &interface.state));
         }
     }
 
@@ -333,7 +398,9 @@ impl EventLoop {
     /// Handles deferred messages that arrived at one port.
     fn answer_again(&mut self, messages: &[DeferredMessage]) {
         let Some(first) = messages.first() else { return };
-        let Some(interface) = self.interfaces.get(first.interface) else { return };
+        // An interface that is gone meanwhile answers nothing: the client asks again.
+        let slot = self.interfaces.get(first.interface);
+        let Some(interface) = slot.and_then(|slot| slot.served.as_ref()) else { return };
         let mut out = PendingReplies::default();
         messages.iter().for_each(|message| self.handler.answer(&interface.state, message, &mut out));
         interface.dispatch(first.arrival.port, &mut out, &self.handler);
@@ -350,13 +417,14 @@ impl ServedInterface {
             // The messages of a batch wait for less than a millisecond: the clock is read once.
             let mut arrived = None;
             let is_counting = self.counted_calls[port as usize] > 0;
-            let received = sockets.socket(port).receive(batch, is_counting, |bytes, from, dropped| {
-                self.count_overflow(port, dropped, handler);
-                let (interface, arrival) = (self.state.index, Arrival { port, from });
+            let (state, last) = (&self.state, &mut self.overflow[port as usize]);
+            let received = sockets.socket(port).receive(batch, &state.own, is_counting, |bytes, from, dropped| {
+                count_overflow(state, last, dropped, handler);
+                let (interface, arrival) = (state.index, Arrival { port, from });
                 let (received, bytes) = (*arrived.get_or_insert_with(Instant::now), bytes.into());
                 let message =
                     ReceivedMessage { interface, bytes, arrival, received, is_repeated: false, enrolled: None };
-                handler.answer(&self.state, &message, &mut out);
+                handler.answer(state, &message, &mut out);
             });
             match received {
                 Ok(count) => {
@@ -368,7 +436,8 @@ impl ServedInterface {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return,
+                // The link went down; the monitor of the interfaces tells it.
+                Err(Errno::EAGAIN | Errno::ENETDOWN) => return,
                 Err(error) => return tracing::warn!(%error, "DHCP receive failed"),
             }
         }
@@ -377,7 +446,8 @@ impl ServedInterface {
     /// Sends replies and probes, and passes changes to the store. A reply with a lease is sent only after the lease is
     /// durable.
     fn dispatch(&self, port: DhcpPort, out: &mut PendingReplies, handler: &RequestHandler) {
-        let unsent = self.sockets.send(port, &out.replies);
+        let address = self.state.address;
+        let unsent = self.sockets.send(port, address, &out.replies);
         handler.record_sent(&out.replies, &unsent, &mut out.offers);
         out.replies.clear();
         for (address, is_on_link) in out.probes.drain(..) {
@@ -386,17 +456,17 @@ impl ServedInterface {
         handler.commit_changes(&mut out.changes);
         if !out.after_commit.is_empty() {
             let sockets = self.sockets.clone();
-            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, replies));
+            handler.commit(&mut out.after_commit, move |replies| sockets.send(port, address, replies));
         }
     }
+}
 
-    fn count_overflow(&mut self, port: DhcpPort, dropped: Option<u32>, handler: &RequestHandler) {
-        let Some(dropped) = dropped else { return };
-        let last = &mut self.overflow[port as usize];
-        let new = dropped.wrapping_sub(*last);
-        if new > 0 {
-            *last = dropped;
-            handler.count_overflow(self.state.index, new);
-        }
+/// Counts the datagrams that the kernel dropped at a port, from its counter.
+fn count_overflow(state: &InterfaceState, last: &mut u32, dropped: Option<u32>, handler: &RequestHandler) {
+    let Some(dropped) = dropped else { return };
+    let new = dropped.wrapping_sub(*last);
+    if new > 0 {
+        *last = dropped;
+        handler.count_overflow(state.index, new);
     }
 }

@@ -31,8 +31,6 @@ pub enum PortSocket {
         packets: Socket,
         /// Sends datagrams with the port as their source, which the kernel routes.
         sender: Socket,
-        /// Addresses of this machine on the interface, with their broadcast addresses.
-        own: Vec<Ipv4Addr>,
     },
 }
 
@@ -83,7 +81,7 @@ impl PortSocket {
         let sender = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
         sender.bind_device(Some(interface.as_bytes()))?;
         sender.set_broadcast(true)?;
-        Ok(Self::Packet { packets, sender, own: own_addresses(interface)? })
+        Ok(Self::Packet { packets, sender })
     }
 
     /// Returns the descriptor that requests are received from.
@@ -95,20 +93,21 @@ impl PortSocket {
     }
 
     /// Receives the waiting datagrams, up to a batch, and passes each with its source to `each`. Returns their number, with
-    /// the packets that are for another machine. With `is_counting`, they come with the kernel's count of dropped ones.
+    /// the packets that are for another machine. `own`: the addresses of [`own_addresses`]. With `is_counting`, they come with the kernel's count of dropped ones.
     ///
     /// # Errors
     /// `EAGAIN` if no datagram waits.
     pub fn receive(
         &self,
         batch: &mut ReceiveBatch,
+        own: &[Ipv4Addr],
         is_counting: bool,
         mut each: impl FnMut(&[u8], SocketAddrV4, Option<u32>),
     ) -> Result<usize, Errno> {
         match self {
             Self::Udp(socket) => batch.receive(socket.as_fd(), is_counting, each),
             // The kernel has not looked at the checksum of UDP; the codec checks every field.
-            Self::Packet { packets, own, .. } => batch.receive(packets.as_fd(), is_counting, |packet, _, dropped| {
+            Self::Packet { packets, .. } => batch.receive(packets.as_fd(), is_counting, |packet, _, dropped| {
                 let is_ours = |to: Ipv4Addr| to.is_broadcast() || own.contains(&to);
                 if let Some((from, to, message)) = frame::udp_datagram(packet)
                     && is_ours(to)
@@ -121,7 +120,10 @@ impl PortSocket {
 }
 
 /// Returns the addresses of an interface, and their broadcast addresses.
-fn own_addresses(interface: &str) -> io::Result<Vec<Ipv4Addr>> {
+///
+/// # Errors
+/// Those of getifaddrs(3).
+pub fn own_addresses(interface: &str) -> io::Result<Vec<Ipv4Addr>> {
     let found = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name == interface);
     let v4 = |address: nix::sys::socket::SockaddrStorage| Some(address.as_sockaddr_in()?.ip());
     Ok(found.flat_map(|one| [one.address, one.broadcast]).flatten().filter_map(v4).collect())

@@ -1,4 +1,4 @@
-//! The sockets of one interface: bound before privileges are dropped.
+//! The sockets of one interface. They belong to the interface and not to its addresses, which may change.
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -59,7 +59,6 @@ pub struct InterfaceSockets {
     sniffer: Option<Socket>,
     /// Receives ICMP errors about our packets; `None` if raw sockets are not allowed.
     icmp_errors: Option<Socket>,
-    address: Ipv4Addr,
     port: u16,
     proxy_port: u16,
 }
@@ -81,12 +80,7 @@ impl InterfaceSockets {
     ///
     /// # Errors
     /// A port is in use or forbidden; the error names it.
-    pub fn bind(
-        interface: &str,
-        address: Ipv4Addr,
-        (port, proxy_port): (u16, u16),
-        choice: SocketChoice,
-    ) -> io::Result<Self> {
+    pub fn bind(interface: &str, (port, proxy_port): (u16, u16), choice: SocketChoice) -> io::Result<Self> {
         let bind = |port: u16| {
             PortSocket::open(interface, port, choice).map_err(|error| {
                 let next = match error.kind() {
@@ -103,7 +97,7 @@ impl InterfaceSockets {
         let link_socket = LinkSocket::open(interface).inspect_err(warn).ok();
         let sniffer = link(interface).and_then(|link| sniffer(&link)).ok();
         let icmp_errors = icmp_errors(interface).ok();
-        Ok(Self { server, proxy, link_socket, probes: None, sniffer, icmp_errors, address, port, proxy_port })
+        Ok(Self { server, proxy, link_socket, probes: None, sniffer, icmp_errors, port, proxy_port })
     }
 
     /// Opens the raw sockets that server mode needs: for frames to clients without an address, and for probes if
@@ -217,13 +211,13 @@ impl InterfaceSockets {
         watched
     }
 
-    /// Sends replies. A reply that cannot be sent is lost like a packet, and the client asks again. Returns those
-    /// replies, by their index.
-    pub fn send<'a>(&self, port: DhcpPort, replies: &'a [DhcpReply]) -> Vec<(usize, Errno)> {
+    /// Sends replies from an address of the interface. A reply that cannot be sent is lost like a packet, and the client
+    /// asks again. Returns those replies, by their index.
+    pub fn send<'a>(&self, port: DhcpPort, ours: Ipv4Addr, replies: &'a [DhcpReply]) -> Vec<(usize, Errno)> {
         let Some(link_socket) = &self.link_socket else {
-            return self.send_datagrams(port, replies.iter().enumerate());
+            return self.send_datagrams(port, ours, replies.iter().enumerate());
         };
-        let from = LinkEndpoint { mac: link_socket.mac, address: SocketAddrV4::new(self.address, self.port) };
+        let from = LinkEndpoint { mac: link_socket.mac, address: SocketAddrV4::new(ours, self.port) };
         let framed = |(index, reply): (usize, &'a DhcpReply)| {
             let to = match reply.to {
                 Destination::Address(_) => return None,
@@ -241,13 +235,14 @@ impl InterfaceSockets {
         let frame_of = |(at, error): (usize, Errno)| Some((frames.get(at)?.0, error));
         let mut unsent: Vec<_> = unsent.into_iter().filter_map(frame_of).collect();
         let addressed = replies.iter().enumerate().filter(|(_, reply)| matches!(reply.to, Destination::Address(_)));
-        unsent.extend(self.send_datagrams(port, addressed));
+        unsent.extend(self.send_datagrams(port, ours, addressed));
         unsent
     }
 
     fn send_datagrams<'a>(
         &self,
         port: DhcpPort,
+        ours: Ipv4Addr,
         replies: impl Iterator<Item = (usize, &'a DhcpReply)>,
     ) -> Vec<(usize, Errno)> {
         let destination = |reply: &DhcpReply| match reply.to {
@@ -265,14 +260,14 @@ impl InterfaceSockets {
                     let slices = [IoSlice::new(message)];
                     (Some(SockaddrIn::from(*to)), slices)
                 });
-                send_all(socket.as_raw_fd(), Some(self.address), datagrams)
+                send_all(socket.as_raw_fd(), Some(ours), datagrams)
             }
             PortSocket::Packet { sender, .. } => {
                 let number = match port {
                     DhcpPort::Server => self.port,
                     DhcpPort::Proxy => self.proxy_port,
                 };
-                let from = SocketAddrV4::new(self.address, number);
+                let from = SocketAddrV4::new(ours, number);
                 // A reply that exceeds one packet has no header, and the kernel refuses it.
                 let head = |to, message: &[u8]| frame::datagram_header(from, to, message).unwrap_or_default();
                 let heads: Vec<_> = replies.iter().map(|(_, to, message)| head(*to, message)).collect();

@@ -65,6 +65,7 @@ impl HandlerTestbed {
             address: OURS,
             networks: vec!["10.77.0.0/24".parse().unwrap()],
             mode,
+            own: vec![OURS],
             site: fixture.gate.site.load_full(),
             detector: rogue_servers::ServerDetector::new(OURS, Duration::from_secs(60), Instant::now()),
         };

@@ -1,14 +1,11 @@
 //! The iSCSI adapter of the gate: who may attach which image, and how connection events are recorded.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::boot::diagnosis::Step;
 use crate::boot::{DropReason, Facts, Reason, Stage};
@@ -24,8 +21,8 @@ use crate::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
 use crate::iscsi::outcome::{End, TargetEntry};
 use crate::iscsi::serve::chap_failures::ChapFailures;
 use crate::iscsi::serve::{
-    self as target, Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess,
-    RecordFirstRead, SentBytes,
+    Admission, ConnectionHandler, ConnectionReport, Grant, GrantedUnit, LoginClaim, MediaAccess, RecordFirstRead,
+    SentBytes, Target,
 };
 
 /// The images that an initiator may attach.
@@ -37,14 +34,8 @@ pub enum AttachPolicy {
     Any,
 }
 
-/// Serves iSCSI until `stopped` turns true.
-pub fn serve(
-    listener: std::net::TcpListener,
-    policy: AttachPolicy,
-    per_source: usize,
-    gate: Arc<Gate>,
-    stopped: watch::Receiver<bool>,
-) -> impl Future<Output = anyhow::Result<()>> + use<> {
+/// Creates the target that is attached by a policy.
+pub fn target(policy: AttachPolicy, per_source: usize, gate: Arc<Gate>) -> Target {
     let failures = Arc::new(ChapFailures::default());
     let authorizer = LoginAuthorizer { gate: gate.clone(), policy, failures: failures.clone() };
     let known = gate.clone();
@@ -57,10 +48,7 @@ pub fn serve(
         is_known: Box::new(move |address| known.store.load().is_known_address(address.to_canonical())),
         per_source,
     };
-    async move {
-        target::serve(TcpListener::from_std(listener)?, Arc::new(handler), stopped).await;
-        Ok(())
-    }
+    Target::new(Arc::new(handler))
 }
 
 pub(super) type GrantedUnits = BTreeMap<u8, GrantedUnit>;
@@ -306,6 +294,7 @@ impl LoginAuthorizer {
         let state = self.gate.store.load();
         let names = state.images().map(|image| &image.metadata.name);
         let attachable = names.filter(|name| self.find_image(login, name).is_ok());
+        // Where the initiator reached the target: another portal may be on a network that it does not reach.
         let site = self.gate.site().reached_at(login.local.ip().to_canonical());
         let entry = |name: &Name| TargetEntry { name: site.target_iqn(name), portals: vec![site.iscsi.to_string()] };
         attachable.map(entry).collect()

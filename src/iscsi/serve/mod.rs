@@ -11,6 +11,7 @@ mod types;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -40,22 +41,49 @@ pub use types::{
     SentBytes,
 };
 
-/// Serves connections until `stop` turns true. Then it requests a logout of every session and waits at most
-/// [`limits::LOGOUT_TIMEOUT`] for each.
-pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut stop: watch::Receiver<bool>) {
+/// A target: its sessions, and the places for their connections. They outlast its listener.
+pub struct Target {
+    handler: Arc<ConnectionHandler>,
+    registry: Arc<Registry>,
+    places: Arc<ListenerPlaces>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Target").finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// Creates a target without sessions.
+    pub fn new(handler: Arc<ConnectionHandler>) -> Self {
+        let (total, per_source) = (limits::MAX_SESSIONS, handler.per_source);
+        let places = ListenerPlaces::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
+        Self { handler, registry: Arc::default(), places }
+    }
+}
+
+/// Accepts connections until the listener is withdrawn, and serves them until they end or `stop` turns true. Then it requests
+/// a logout of every session and waits at most [`limits::LOGOUT_TIMEOUT`] for each.
+pub async fn serve(
+    listener: TcpListener,
+    target: &Target,
+    withdrawn: impl Future<Output = ()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Target { handler, registry, places } = target;
     if let Err(error) = set_options(&listener) {
         tracing::warn!(%error, "cannot set the options of the iSCSI listener");
     }
     // A listener that is bound to one address knows the local end of its connections.
     let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
-    let registry = Arc::new(Registry::default());
-    let (total, per_source) = (limits::MAX_SESSIONS, handler.per_source);
-    let places = ListenerPlaces::new(ShareLimits { total, per_source, reserve: limits::RESERVED_SESSIONS });
     let mut sessions = JoinSet::new();
+    let mut withdrawn = std::pin::pin!(withdrawn);
     while !*stop.borrow() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = sessions.join_next() => continue,
+            () = &mut withdrawn => break,
             _ = stop.changed() => continue,
         };
         let (stream, peer) = match accepted {
@@ -73,7 +101,7 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
                 continue;
             }
         };
-        let (registry, handler, stop) = (Arc::clone(&registry), Arc::clone(&handler), stop.clone());
+        let (registry, handler, stop) = (Arc::clone(registry), Arc::clone(handler), stop.clone());
         sessions.spawn(async move {
             if let Ok(task) = ConnectionTask::new(stream, (peer, local), handler, registry) {
                 task.run(stop).await;
@@ -82,6 +110,13 @@ pub async fn serve(listener: TcpListener, handler: Arc<ConnectionHandler>, mut s
         });
     }
     drop(listener);
+    // An address may come back before its sessions have ended.
+    while !*stop.borrow() && !sessions.is_empty() {
+        tokio::select! {
+            _ = sessions.join_next() => {}
+            changed = stop.changed() => if changed.is_err() { break },
+        }
+    }
     let ended = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(limits::STOP_TIMEOUT, ended).await.is_err() {
         tracing::debug!(left = sessions.len(), "sessions cut off at shutdown");

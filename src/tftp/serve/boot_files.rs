@@ -23,7 +23,7 @@ use crate::tftp::options::NegotiatedOptions;
 use crate::tftp::packet::PacketError;
 use crate::tftp::path::{FileName, RelativePath, RequestedFile};
 use crate::tftp::serve::{
-    self as tftp, DropCause, FileAnswer, FileContent, FileRefusal, FirstAck, Listener, Responder, SiteFolder,
+    self as tftp, DropCause, FileAnswer, FileContent, FileRefusal, FirstAck, ListenerChanges, Responder, SiteFolder,
     TftpSettings, TransferEnd, TransferReport, TransferRequest,
 };
 use crate::tftp::transfer::Ending;
@@ -96,18 +96,9 @@ fn is_present(path: &Path) -> bool {
     !matches!(std::fs::metadata(path), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// A TFTP listener and the address of the other services on the same interface.
-#[derive(Debug)]
-pub struct TftpEndpoint {
-    /// The bound socket.
-    pub listener: Listener,
-    /// Address of this server on the interface, at which hosts reach HTTP and iSCSI.
-    pub service_address: std::net::Ipv4Addr,
-}
-
 /// Serves TFTP until `stopped` turns true. `on_progress` is called with each host that starts a transfer.
 pub fn serve<P: Fn(Mac) + Send + 'static>(
-    endpoints: Vec<TftpEndpoint>,
+    changes: ListenerChanges,
     settings: &BootFileSettings,
     files: Arc<BootFiles>,
     on_progress: P,
@@ -122,7 +113,6 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     };
     let known = gate.clone();
     let is_known = move |address: IpAddr| known.store.load().is_known_address(address);
-    let listeners = endpoints.into_iter().map(|endpoint| endpoint.listener).collect();
     let runtime = tokio::runtime::Handle::current();
     let content = move |request: TransferRequest, responder: Responder| files.answer(&runtime, &request, responder);
     // The owner of an address is looked up in the neighbour table, which is too slow for the thread that sends blocks.
@@ -140,7 +130,7 @@ pub fn serve<P: Fn(Mac) + Send + 'static>(
     };
     async move {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let served = tftp::serve(listeners, tftp_settings, content, report, is_known, shutdown).await.context("TFTP");
+        let served = tftp::serve(changes, tftp_settings, content, report, is_known, shutdown).await.context("TFTP");
         recorder.await.context("TFTP reports")?;
         served
     }
@@ -153,8 +143,6 @@ pub struct BootFiles {
     folders: Vec<SiteFolder>,
     /// Programs of packages: the name, the folder, and the file there.
     packaged: Vec<(String, SiteFolder, RelativePath)>,
-    /// Addresses at which hosts reach HTTP and iSCSI, by index of the listener that received the request.
-    service_addresses: Vec<IpAddr>,
 }
 
 impl std::fmt::Debug for BootFiles {
@@ -164,21 +152,15 @@ impl std::fmt::Debug for BootFiles {
 }
 
 impl BootFiles {
-    /// Opens the sources of files for some endpoints.
-    pub fn open(
-        endpoints: &[TftpEndpoint],
-        settings: &BootFileSettings,
-        gate: Arc<Gate>,
-        programs: ProgramCache,
-    ) -> Self {
+    /// Opens the sources of files.
+    pub fn open(settings: &BootFileSettings, gate: Arc<Gate>, programs: ProgramCache) -> Self {
         let folders = settings.folders.iter().filter_map(|path| SiteFolder::open(path).ok()).collect();
-        let service_addresses = endpoints.iter().map(|endpoint| endpoint.service_address.into()).collect();
         let packaged = settings.packaged.iter().filter_map(|(name, path)| {
             let folder = SiteFolder::open(path.parent()?).ok()?;
             let file = RequestedFile::parse(path.file_name()?.as_encoded_bytes()).ok()?;
             Some((name.clone(), folder, file.candidates().into_iter().next()?))
         });
-        Self { gate, programs, folders, packaged: packaged.collect(), service_addresses }
+        Self { gate, programs, folders, packaged: packaged.collect() }
     }
 
     /// Answers a request: a script by the gate's decision, a program or file at once.
@@ -198,7 +180,7 @@ impl BootFiles {
                 drop(runtime.spawn(async move {
                     let mac = mac.or_else(|| files.gate.owner_of(request.peer.ip()).ok().flatten());
                     let facts = mac.map(|mac| facts(mac, Stage::Ipxe, &request));
-                    responder.answer(files.script(facts, form, request.listener).await);
+                    responder.answer(files.script(facts, form, request.service).await);
                 }));
             }
             FileName::Plain(_) => {
@@ -217,9 +199,8 @@ impl BootFiles {
     }
 
     /// Returns the host's script. A host that cannot be identified gets none, and requests it over HTTP.
-    async fn script(&self, facts: Option<Facts>, form: ScriptFormat, listener: usize) -> FileAnswer {
+    async fn script(&self, facts: Option<Facts>, form: ScriptFormat, at: Option<IpAddr>) -> FileAnswer {
         let Some(facts) = facts else { return FileAnswer::NotFound };
-        let at = self.service_addresses.get(listener).copied();
         let (decided, pending) = self.gate.offer_script(&facts, Protocol::Tftp, at).await;
         self.gate.trace_script(facts.mac, &decided, form);
         let script = FileContent::Shared(self.gate.render(&facts, &decided, form, at).into());

@@ -6,6 +6,7 @@
 pub mod boot_files;
 mod content;
 mod first_ack;
+mod listeners;
 mod mmsg;
 mod own_ports;
 mod places;
@@ -19,7 +20,7 @@ mod table;
 mod types;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,12 +30,14 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
 pub use self::content::{FileContent, SiteError, SiteFolder};
+use self::listeners::ListenerState;
+pub use self::listeners::{ListenerChanges, ListenerControl, ListenerKey};
 use self::places::{TransferPlace, TransferPlaces};
-pub use self::port::{Listener, PortUse};
-use self::port::{MtuCache, OwnPorts, UdpPort};
+pub use self::port::{Listener, PortUse, ServiceAddress};
+use self::port::{MtuCache, UdpPort};
 use self::read_ahead::DiskReads;
 pub use self::responder::Responder;
 use self::responder::StopOnDrop;
@@ -59,7 +62,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The epoll data of the wake-up event; other values are indexes of ports.
 const WAKE: u64 = u64::MAX;
 
-/// Serves until `shutdown` is ready, and then finishes open transfers within [`TftpSettings::drain`].
+/// Serves the listeners that `changes` adds, until `shutdown` is ready, and then finishes open transfers within
+/// [`TftpSettings::drain`].
 ///
 /// `content` is called on the server's thread for each request. It must not block: it answers the responder at once, or
 /// passes it to another thread. `report` is called on the same thread after the related datagrams were sent, and must
@@ -70,7 +74,7 @@ const WAKE: u64 = u64::MAX;
 /// # Errors
 /// The server cannot start, or cannot wait for its sockets.
 pub async fn serve<C, R, K>(
-    listeners: Vec<Listener>,
+    changes: ListenerChanges,
     settings: TftpSettings,
     content: C,
     report: R,
@@ -82,13 +86,12 @@ where
     R: Fn(TransferReport) + Send + 'static,
     K: Fn(IpAddr) -> bool + Send + 'static,
 {
-    let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-    let stop = StopOnDrop { asked: Arc::new(AtomicBool::new(false)), wake: wake.clone() };
+    let stop = StopOnDrop { asked: Arc::new(AtomicBool::new(false)), wake: changes.wake.clone() };
     let (end, mut ended) = tokio::sync::oneshot::channel();
     let (asked_to_stop, runtime) = (stop.asked.clone(), tokio::runtime::Handle::current());
     std::thread::Builder::new().name("tftp".into()).spawn(move || {
         let callbacks = (content, report, Box::new(is_known) as IsKnownSource);
-        let server = TftpServer::new(listeners, settings, callbacks, (wake, asked_to_stop), runtime);
+        let server = TftpServer::new(changes, settings, callbacks, asked_to_stop, runtime);
         let _ = end.send(server.and_then(TftpServer::run));
     })?;
     let gone = |_| Err(io::Error::other("the TFTP thread is gone"));
@@ -103,17 +106,17 @@ where
 
 struct TftpServer<C, R> {
     epoll: Epoll,
-    /// The listening ports, then the transfer ports of each listener.
+    /// The ports of all listeners.
     ports: Vec<PortState>,
-    listeners: usize,
+    /// The listeners, by the index of their port for requests.
+    listeners: BTreeMap<usize, ListenerState>,
+    changes: Option<ListenerChanges>,
     settings: TftpSettings,
     content: C,
     report: R,
     is_known: IsKnownSource,
     places: TransferPlaces,
-    /// The ports that may be opened for one transfer, by listener.
-    own_ports: Vec<OwnPorts>,
-    /// Ports that had one transfer, which is over.
+    /// Ports whose place another one may take: their one transfer or their listener is over.
     free_ports: Vec<usize>,
     /// Reports that are delivered after the current datagrams were sent, because their receiver may need this core.
     reports: RefCell<Vec<TransferReport>>,
@@ -139,12 +142,25 @@ type IsKnownSource = Box<dyn Fn(IpAddr) -> bool + Send>;
 
 /// A port and its use.
 struct PortState {
-    port: UdpPort,
+    /// The socket; `None` once it is closed.
+    port: Option<UdpPort>,
     listener: usize,
     transfers: usize,
-    /// Whether it was opened for one transfer.
-    is_own: bool,
+    role: PortRole,
     overflowed: u32,
+}
+
+/// The use of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PortRole {
+    /// It receives the requests of a listener.
+    Requests,
+    /// It is shared by transfers of a listener.
+    Shared,
+    /// It was opened for one transfer.
+    Own,
+    /// Its listener is gone.
+    Closed,
 }
 
 /// The origin of a request.
@@ -157,38 +173,27 @@ struct RequestOrigin {
 
 impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> {
     fn new(
-        listeners: Vec<Listener>,
+        changes: ListenerChanges,
         settings: TftpSettings,
         (content, report, is_known): (C, R, IsKnownSource),
-        (wake, asked_to_stop): (Arc<EventFd>, Arc<AtomicBool>),
+        asked_to_stop: Arc<AtomicBool>,
         runtime: tokio::runtime::Handle,
     ) -> io::Result<Self> {
-        let port_state = |port, listener| PortState { port, listener, transfers: 0, is_own: false, overflowed: 0 };
-        let count = listeners.len();
-        let (requests, (transfers, own_ports)): (Vec<_>, (Vec<_>, Vec<_>)) =
-            listeners.into_iter().map(|listener| (listener.requests, (listener.transfers, listener.own_ports))).unzip();
         let TftpSettings { transfers: total, transfers_per_source: per_source, reserve, .. } = settings;
-        let mut ports: Vec<PortState> =
-            requests.into_iter().zip(0..).map(|(port, listener)| port_state(port, listener)).collect();
-        for (transfers, listener) in transfers.into_iter().zip(0..) {
-            ports.extend(transfers.into_iter().map(|port| port_state(port, listener)));
-        }
+        let wake = changes.wake.clone();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        for (port_state, word) in ports.iter().zip(0..) {
-            epoll.add(&port_state.port, EpollEvent::new(EpollFlags::EPOLLIN, word))?;
-        }
         let (answered, answers) = mpsc::channel();
         Ok(TftpServer {
             epoll,
-            ports,
-            listeners: count,
+            ports: Vec::new(),
+            listeners: BTreeMap::new(),
+            changes: Some(changes),
             settings,
             content,
             report,
             is_known,
             places: TransferPlaces::new(ShareLimits { total, per_source, reserve: reserve.min(total / 4) }),
-            own_ports,
             free_ports: Vec::new(),
             reports: RefCell::default(),
             sessions: SessionTable::default(),
@@ -218,7 +223,10 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             for event in events.iter().take(ready) {
                 match usize::try_from(event.data()) {
                     Ok(port) if port < self.ports.len() => self.on_port(port, &mut batch, now),
-                    _ => drop(self.wake.read()),
+                    _ => {
+                        let _ = self.wake.read();
+                        self.apply_changes(now);
+                    }
                 }
             }
             self.take_answers(now);
@@ -257,18 +265,20 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
 
     fn on_port(&mut self, port: usize, batch: &mut RecvBatch, now: Instant) {
         let state = &self.ports[port];
+        let takes_requests = state.role == PortRole::Requests;
+        let Some(socket) = &state.port else { return };
         // One client has sent one acknowledgement. To look for another costs as much.
-        if batch.receive(state.port.as_fd(), if state.is_own { 1 } else { MAX_BATCH }).is_err() {
+        if batch.receive(socket.as_fd(), if state.role == PortRole::Own { 1 } else { MAX_BATCH }).is_err() {
             return; // nothing there after all
         }
         for received in batch.iter() {
             match Packet::parse(received.octets) {
-                Ok(Packet::Read(request)) if port < self.listeners => {
+                Ok(Packet::Read(request)) if takes_requests => {
                     if let Some((arrival, interface)) = self.arrival(port, &received) {
                         self.on_request(&arrival, interface, &request, now);
                     }
                 }
-                Ok(Packet::Write(_)) if port < self.listeners => {
+                Ok(Packet::Write(_)) if takes_requests => {
                     if let Some((arrival, _)) = self.arrival(port, &received) {
                         self.refuse(&arrival, None, FileRefusal::Write);
                     }
@@ -329,7 +339,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         self.sessions.arm(id, now + ANSWER_TIMEOUT);
         let responder = Responder::new(id, self.wake.clone(), self.answered.clone());
         self.queue_report(TransferReport::Requested { peer, asked: asked.clone() });
-        (self.content)(TransferRequest { peer, local, listener, asked }, responder);
+        let service = self.listeners.get(&listener).and_then(|listener| listener.service.address());
+        (self.content)(TransferRequest { peer, local, service, asked }, responder);
         self.take_answers(now);
     }
 
@@ -558,7 +569,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
         self.places.end(Source::of(peer.ip()));
         let port_state = &mut self.ports[port];
         port_state.transfers = port_state.transfers.saturating_sub(1);
-        if port_state.is_own {
+        if port_state.role == PortRole::Own {
             self.free_ports.push(port);
         }
         Some(session)
@@ -574,7 +585,7 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
 }
 
 fn send(ports: &[PortState], batch: &mut SendBatch, port: usize, reports: &RefCell<Vec<TransferReport>>) {
-    let port = &ports[port].port;
+    let Some(port) = ports.get(port).and_then(|state| state.port.as_ref()) else { return };
     batch.send(port.as_fd(), |peer, error| {
         if error.raw_os_error() == Some(nix::libc::EMSGSIZE) && port.allow_fragmentation() {
             return OnSendError::Again;

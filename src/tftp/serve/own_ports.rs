@@ -1,8 +1,10 @@
 //! The port of a transfer: its own, or a shared one. A forger must not be able to predict it.
 
+use std::io;
+
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{PortState, Responder, TftpServer, TransferReport, TransferRequest};
+use super::{PortRole, PortState, Responder, TftpServer, TransferReport, TransferRequest};
 
 /// Maximum number of ports that are open for one transfer each. Further transfers get no window.
 const MAX_OWN_PORTS: usize = 512;
@@ -11,29 +13,40 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     /// Opens a port for one transfer and returns its index; `None` if all replies leave from the listening port, or
     /// where no more ports can be opened.
     pub(super) fn open_own_port(&mut self, listener: usize) -> Option<usize> {
-        let is_full =
-            self.free_ports.is_empty() && self.ports.iter().filter(|port| port.is_own).count() >= MAX_OWN_PORTS;
-        let port = self.own_ports.get(listener).filter(|_| !is_full)?.open().ok()?;
+        let is_full = self.free_ports.is_empty()
+            && self.ports.iter().filter(|port| port.role == PortRole::Own).count() >= MAX_OWN_PORTS;
+        let port = self.listeners.get(&listener).filter(|_| !is_full)?.own_ports.open().ok()?;
+        self.insert_port(PortState { transfers: 1, ..PortState::new(port, listener, PortRole::Own) }).ok()
+    }
+
+    /// Adds a port to those that are waited for, in the place of one that is over if there is one. Returns its index.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub(super) fn insert_port(&mut self, state: PortState) -> io::Result<usize> {
         let index = self.free_ports.last().copied().unwrap_or(self.ports.len());
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(index).ok()?);
-        self.epoll.add(&port, event).ok()?;
-        let state = PortState { port, listener, transfers: 1, is_own: true, overflowed: 0 };
+        let word = u64::try_from(index).map_err(io::Error::other)?;
+        if let Some(port) = &state.port {
+            self.epoll.add(port, EpollEvent::new(EpollFlags::EPOLLIN, word))?;
+        }
         match self.free_ports.pop() {
             None => self.ports.push(state),
             Some(index) => {
                 // Datagrams that wait for the port that was here must leave before it is closed.
                 self.flush();
                 let closed = std::mem::replace(&mut self.ports[index], state);
-                let _ = self.epoll.delete(&closed.port);
+                if let Some(port) = closed.port {
+                    let _ = self.epoll.delete(&port);
+                }
             }
         }
-        Some(index)
+        Ok(index)
     }
 
     /// Returns a shared port: of two that are drawn by chance, the one with fewer transfers.
     pub(super) fn assign_port(&mut self, listener: usize) -> usize {
-        let is_shared = |port: &PortState| port.listener == listener && !port.is_own;
-        let ports = self.ports.iter().enumerate().skip(self.listeners).filter(|(_, port)| is_shared(port));
+        let is_shared = |port: &PortState| port.listener == listener && port.role == PortRole::Shared;
+        let ports = self.ports.iter().enumerate().filter(|(_, port)| is_shared(port));
         let shared: Vec<usize> = ports.map(|(index, _)| index).collect();
         if shared.is_empty() {
             return listener; // a single port for all

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::tftp::serve::mmsg::set_dont_fragment;
+use arc_swap::ArcSwapOption;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -30,6 +32,23 @@ pub struct Listener {
     pub(super) requests: UdpPort,
     pub(super) transfers: Vec<UdpPort>,
     pub(super) own_ports: OwnPorts,
+    pub(super) service: ServiceAddress,
+}
+
+/// Address at which machines of an interface reach HTTP and iSCSI. It may change while the server runs.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceAddress(Arc<ArcSwapOption<IpAddr>>);
+
+impl ServiceAddress {
+    /// Replaces the address.
+    pub fn set(&self, address: Option<IpAddr>) {
+        self.0.store(address.map(Arc::new));
+    }
+
+    /// Returns the address; `None` if the interface has none.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.load().as_deref().copied()
+    }
 }
 
 /// The way to open a port for one transfer.
@@ -71,7 +90,7 @@ pub struct UdpPort {
 }
 
 impl Listener {
-    /// Binds the sockets, on one interface if it is named. Call it before privileges are dropped.
+    /// Binds the sockets, on one interface if it is named. It needs the capability for a port below 1024.
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2) and bind(2).
@@ -97,7 +116,12 @@ impl Listener {
             PortUse::Own => Some(any_port),
         };
         let own_ports = OwnPorts { address, interface: interface.map(str::to_owned) };
-        Ok(Listener { requests, transfers, own_ports })
+        Ok(Listener { requests, transfers, own_ports, service: ServiceAddress::default() })
+    }
+
+    /// Returns the listener with the address at which its clients reach HTTP and iSCSI.
+    pub fn serving_at(self, service: ServiceAddress) -> Self {
+        Self { service, ..self }
     }
 
     /// Returns the address and port for requests.

@@ -24,7 +24,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     pub(super) fn send_error(&self, port: usize, local: IpAddr, peer: SocketAddr, code: ErrorCode, message: &str) {
         let mut packet = Vec::new();
         Packet::Error { code: code as u16, message: message.as_bytes() }.emit(&mut packet);
-        if let Err(error) = self.ports[port].port.send(&[IoSlice::new(&packet)], None, local, peer) {
+        let Some(port) = &self.ports[port].port else { return };
+        if let Err(error) = port.send(&[IoSlice::new(&packet)], None, local, peer) {
             self.report_drop(Some(peer), DropCause::NotSent(error));
         }
     }

@@ -24,7 +24,8 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
     /// Sends blocks whose octets are loaded.
     fn send_loaded(&mut self, id: SessionId, blocks: Blocks) -> Result<(), SendFailure> {
         let Some(session) = self.sessions.session(id) else { return Ok(()) };
-        let left = session.send_window(&self.ports[session.path.port].port, blocks)?;
+        let Some(port) = &self.ports[session.path.port].port else { return Ok(()) };
+        let left = session.send_window(port, blocks)?;
         for block in left.iter().flat_map(|left| left.iter()) {
             self.with_batch(id, |session, port, batch| {
                 session.post_block(port, block, batch).map_err(SendFailure::Content)
@@ -44,6 +45,9 @@ impl<C: Fn(TransferRequest, Responder), R: Fn(TransferReport)> TftpServer<C, R> 
             send(&self.ports, &mut self.batch, self.batch_port, &self.reports);
             self.batch_port = session.path.port;
         }
-        post(session, &self.ports[session.path.port].port, &mut self.batch)
+        match &self.ports[session.path.port].port {
+            Some(port) => post(session, port, &mut self.batch),
+            None => Ok(()),
+        }
     }
 }

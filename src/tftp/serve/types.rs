@@ -54,8 +54,8 @@ pub struct TransferRequest {
     pub peer: SocketAddr,
     /// The local address that the peer sent to.
     pub local: IpAddr,
-    /// Index of the listener that received it, in the list given to `serve`.
-    pub listener: usize,
+    /// Address at which the client reaches HTTP and iSCSI; `None` if the interface has none.
+    pub service: Option<IpAddr>,
     /// The requested file.
     pub asked: Arc<RequestedFile>,
 }

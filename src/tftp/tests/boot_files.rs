@@ -18,14 +18,7 @@ const ADDRESS: [u8; 4] = [10, 77, 0, 50];
 
 fn boot_files(fixture: &Fixture) -> Arc<BootFiles> {
     let programs = ProgramCache::from([("snponly.efi".to_owned(), Bytes::from_static(b"program"))]);
-    let service_addresses = vec![IpAddr::from([10, 77, 0, 2])];
-    Arc::new(BootFiles {
-        gate: fixture.gate.clone(),
-        programs,
-        folders: Vec::new(),
-        packaged: Vec::new(),
-        service_addresses,
-    })
+    Arc::new(BootFiles { gate: fixture.gate.clone(), programs, folders: Vec::new(), packaged: Vec::new() })
 }
 
 fn requested(name: &str) -> Arc<RequestedFile> {
@@ -36,7 +29,12 @@ fn requested(name: &str) -> Arc<RequestedFile> {
 async fn request(fixture: &Fixture, name: &str) -> FileAnswer {
     let files = boot_files(fixture);
     let peer = SocketAddr::from((ADDRESS, 2070));
-    let request = TransferRequest { peer, local: [10, 77, 0, 2].into(), listener: 0, asked: requested(name) };
+    let request = TransferRequest {
+        peer,
+        local: [10, 77, 0, 2].into(),
+        service: Some([10, 77, 0, 2].into()),
+        asked: requested(name),
+    };
     answered(|responder| files.answer(&tokio::runtime::Handle::current(), &request, responder)).await
 }
 

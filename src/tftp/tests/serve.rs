@@ -89,7 +89,11 @@ impl ServerTestbed {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let shutdown = async { stopped.await.unwrap_or_default() };
             let report = move |report| told.send(report).unwrap_or_default();
-            runtime.block_on(serve(vec![listener], settings, content, report, |_| false, shutdown))
+            runtime.block_on(async {
+                let (control, changes) = ListenerControl::new().unwrap();
+                control.add(0, listener).await;
+                serve(changes, settings, content, report, |_| false, shutdown).await
+            })
         });
         ServerTestbed { address, disk, reports, held, stop: Some(stop), thread: Some(thread) }
     }
