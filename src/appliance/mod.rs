@@ -55,6 +55,7 @@ use crate::tftp::serve::boot_files::{self, BootFiles};
 
 pub use doctor::examine;
 use listeners::{BoundEndpoint, Endpoint};
+use reload::InterfaceChosen;
 use settings::dhcp_settings;
 use supervisor::{Protocols, Supervisor};
 
@@ -80,8 +81,11 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     // A broken file does not name the format of the log.
     let format = config.as_ref().map_or_else(|_| flags.log_format.unwrap_or_default(), |config| config.log_format);
     let is_text = log::start(format);
-    let ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, flags));
-    match ended {
+    let mut ended = config.map_err(anyhow::Error::from).and_then(|config| serve(config, &flags));
+    while let Ok(Ended::InterfaceChosen) = ended {
+        ended = config::load(&flags).map_err(anyhow::Error::from).and_then(|config| serve(config, &flags));
+    }
+    match ended.map(|_| ()) {
         Err(error) if !is_text => {
             tracing::error!(error = format!("{error:#}"), "the server ended");
             Err(error.context(Logged))
@@ -90,8 +94,17 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     }
 }
 
+/// Why the appliance ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// A signal said so.
+    Stopped,
+    /// The configuration named no interface, and a reload found one: the same process starts again.
+    InterfaceChosen,
+}
+
 /// Runs the appliance with a configuration.
-fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
+fn serve(config: Config, flags: &Flags) -> anyhow::Result<Ended> {
     // 1. The allocator, and the mode of new files. The state holds secrets: no access for others.
     memory::limit_arenas();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
@@ -139,7 +152,10 @@ fn serve(config: Config, flags: Flags) -> anyhow::Result<()> {
     runtime.worker_threads(workers()).thread_keep_alive(BLOCKING_THREAD_KEEP_ALIVE).enable_all();
     runtime.event_interval(EVENT_INTERVAL);
     let runtime = runtime.build()?;
-    let result = runtime.block_on(Appliance::new(config, listeners, programs, store, isos, webhooks)?.serve(flags));
+    // One that was root has not the rights for another start.
+    let may_start_again = user.is_none() && config.interfaces.is_empty();
+    let appliance = Appliance::new(config, listeners, programs, store, isos, webhooks)?;
+    let result = runtime.block_on(appliance.serve(flags.clone(), may_start_again));
     // 6. The end: everything is on disk. A thread that waits for a dead file system is not waited for.
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     last.close();
@@ -245,25 +261,16 @@ impl Appliance {
     }
 
     /// Starts all services, serves until a signal or the end of a service, and stops all services.
-    async fn serve(self, flags: Flags) -> anyhow::Result<()> {
+    async fn serve(self, flags: Flags, may_start_again: bool) -> anyhow::Result<Ended> {
         let mut signals = Signals::new()?;
         let Self { config, listeners, gate, places, programs, tokens, webhooks } = self;
         // 1. Manifests come first: requests are answered with the declared objects.
         let manifests = Manifests::new(config.manifests.clone(), config.namespace.clone(), &config.state_dir)?;
-        let opened = async {
-            let (store, isos) = (gate.store.clone(), places.isos.clone());
-            tokio::task::spawn_blocking(move || uploads::recover(&store, &isos)).await?;
-            let lines = gate.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || lines.restore_installer_lines()).await? {
-                tracing::warn!(%error, "lines of installers not restored");
-            }
-            anyhow::Ok(manifests.load(&places, &gate).await?)
-        };
         tokio::select! {
-            opened = opened => opened?,
+            opened = open_state(&manifests, &places, &gate) => opened?,
             // Its files may be on a file system that does not answer.
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return Ok(Ended::Stopped),
+            _ = signals.interrupt.recv() => return Ok(Ended::Stopped),
         }
         reload::warn_about_rules(&gate);
         // 2. Services.
@@ -286,7 +293,13 @@ impl Appliance {
             let export = dhcp::serve::export(gate.clone(), path, stopped.clone());
             services.spawn(async move { export.await.context("dhcp.leases") });
         }
-        let reload: ReloadConfig = reload::reloader(flags, started, (gate.clone(), shown));
+        let (chosen, mut is_chosen) = watch::channel(false);
+        let chosen = may_start_again.then(|| {
+            Box::new(move || {
+                chosen.send_replace(true);
+            }) as InterfaceChosen
+        });
+        let reload: ReloadConfig = reload::reloader(flags, started, (gate.clone(), shown), chosen);
         services.spawn(manifests.watch((places.clone(), gate.clone()), reload, signals.hang_up, stopped.clone()));
         spawn_webhooks(&mut services, webhooks, &gate, &stopped);
         spawn_controllers(&mut services, &gate, &places, stopped.clone());
@@ -295,12 +308,15 @@ impl Appliance {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         // 3. Serve.
         let result = tokio::select! {
-            _ = signals.terminate.recv() => Ok(()),
-            _ = signals.interrupt.recv() => Ok(()),
+            _ = signals.terminate.recv() => Ok(Ended::Stopped),
+            _ = signals.interrupt.recv() => Ok(Ended::Stopped),
+            Ok(_) = is_chosen.wait_for(|is_chosen| *is_chosen) => Ok(Ended::InterfaceChosen),
             Some(ended) = services.join_next() => Err(service_error(ended)),
         };
         // 4. Stop.
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        if !matches!(result, Ok(Ended::InterfaceChosen)) {
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        }
         tracing::info!("stopping");
         stop.send_replace(true);
         end_services(services, config.shutdown_timeout).await;
@@ -308,6 +324,17 @@ impl Appliance {
         dhcp.join().map_err(|_| anyhow!("the DHCP thread panicked"))?;
         result
     }
+}
+
+/// Continues from the state, and applies the manifests.
+async fn open_state(manifests: &Manifests, places: &Places, gate: &Arc<Gate>) -> anyhow::Result<()> {
+    let (store, isos) = (gate.store.clone(), places.isos.clone());
+    tokio::task::spawn_blocking(move || uploads::recover(&store, &isos)).await?;
+    let lines = gate.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || lines.restore_installer_lines()).await? {
+        tracing::warn!(%error, "lines of installers not restored");
+    }
+    Ok(manifests.load(places, gate).await?)
 }
 
 /// Starts DHCP, TFTP, HTTP, iSCSI and syslog without sockets. They are told of them while they run.

@@ -8,22 +8,28 @@ use crate::api::settings::Setting;
 use crate::config::{self, FileKeys, Flags};
 use crate::controllers::manifests::{ReloadConfig, ReloadNote};
 use crate::gate::Gate;
+use crate::gate::degradations::Severity;
 
 use super::settings;
 
 /// Keys that change without a restart: those that only decisions depend on. Of a table all keys.
 const LIVE: [&str; 3] = ["unknown_hosts", "rules", "config_access."];
 
+/// What is called with the first interface of a server whose configuration named none.
+pub type InterfaceChosen = Box<dyn Fn() + Send + Sync>;
+
 /// Returns what loads the configuration again. It returns what the operator must know: a file that is not valid, whose
 /// earlier content stays in force, or keys that wait for a restart.
 ///
-/// `shown` are the settings in force, as the API shows them.
+/// `shown` are the settings in force, as the API shows them. `chosen` is called where the server can start
+/// again.
 pub fn reloader(
     flags: Flags,
     started: FileKeys,
     (gate, shown): (Arc<Gate>, Arc<ArcSwap<Vec<Setting>>>),
+    chosen: Option<InterfaceChosen>,
 ) -> ReloadConfig {
-    Arc::new(move || reload(&flags, &started, &gate, &shown).into_iter().collect())
+    Arc::new(move || reload(&flags, &started, (&gate, &shown), chosen.as_ref()).into_iter().collect())
 }
 
 /// Returns whether a key changes without a restart.
@@ -31,7 +37,12 @@ fn is_live(key: &str) -> bool {
     LIVE.iter().any(|live| key == *live || (live.ends_with('.') && key.starts_with(live)))
 }
 
-fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Setting>>) -> Option<ReloadNote> {
+fn reload(
+    flags: &Flags,
+    started: &FileKeys,
+    (gate, shown): (&Gate, &ArcSwap<Vec<Setting>>),
+    chosen: Option<&InterfaceChosen>,
+) -> Option<ReloadNote> {
     let config = match config::load(flags) {
         Ok(config) => config,
         Err(error) => {
@@ -39,9 +50,16 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Se
             return Some(ReloadNote {
                 text: format!("configuration not loaded: {error}"),
                 public: format!("configuration not loaded, the earlier one is in force: {}", error.place()),
+                // A server that waits for an interface serves nobody until the file is right.
+                severity: if gate.site().ours.is_empty() { Severity::Unserved } else { Severity::Note },
             });
         }
     };
+    if let Some(chosen) = chosen.filter(|_| !config.interfaces.is_empty()) {
+        tracing::info!("configuration loaded: an interface is chosen, the server starts with it");
+        chosen();
+        return None;
+    }
     let fresh = settings::in_force(&config);
     let now = |old: &Setting| fresh.iter().find(|new| new.key == old.key && is_live(&new.key)).unwrap_or(old).clone();
     shown.store(Arc::new(shown.load().iter().map(now).collect()));
@@ -59,7 +77,7 @@ fn reload(flags: &Flags, started: &FileKeys, gate: &Gate, shown: &ArcSwap<Vec<Se
     }
     tracing::warn!(keys = waiting, "configuration loaded: changed keys wait for a restart");
     let text = format!("restart needed for changed keys: {waiting}");
-    Some(ReloadNote { public: text.clone(), text })
+    Some(ReloadNote { public: text.clone(), text, severity: Severity::Note })
 }
 
 /// Warns about rules for unknown machines that name objects which do not exist.
@@ -87,7 +105,7 @@ mod tests {
         let started = config::parse("unknown_hosts = \"hold\"", &path, &flags).unwrap();
         let started_keys = config::parse(first, &path, &flags).unwrap().keys;
         let shown = Arc::new(ArcSwap::from_pointee(settings::in_force(&started)));
-        let reload = reloader(flags, started_keys, (fixture.gate.clone(), shown.clone()));
+        let reload = reloader(flags, started_keys, (fixture.gate.clone(), shown.clone()), None);
         let value = |key: &str| shown.load().iter().find(|one| one.key == key).map(|one| one.value.clone()).unwrap();
         let load = |text: &str| {
             std::fs::write(&path, text).unwrap();

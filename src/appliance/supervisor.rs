@@ -197,8 +197,10 @@ impl Supervisor {
     /// Takes over the interfaces as they are now.
     fn look(&mut self, seen: NetworkInterfaces) {
         self.seen = seen;
+        let is_untouched = self.config.is_untouched();
         for slot in &mut self.slots {
             if slot.name.is_none()
+                && !is_untouched
                 && slot.mode != DhcpMode::Server
                 && let [only] = interfaces::candidates(&self.seen).as_slice()
             {
@@ -283,7 +285,8 @@ impl Supervisor {
 
     /// Returns what is wrong with the interfaces.
     fn degradations(&self) -> Vec<Degradation> {
-        let slots = self.slots.iter().filter_map(|slot| slot.degradation(&self.seen));
+        let is_untouched = self.config.is_untouched();
+        let slots = self.slots.iter().filter_map(|slot| slot.degradation(&self.seen, is_untouched));
         let failed = self.failed.iter().map(|(endpoint, failure)| Degradation {
             code: "not_bound",
             subject: match endpoint {
@@ -303,9 +306,9 @@ impl Supervisor {
 
 impl Slot {
     /// Returns why nothing, or nobody, is served on the interface.
-    fn degradation(&self, seen: &NetworkInterfaces) -> Option<Degradation> {
+    fn degradation(&self, seen: &NetworkInterfaces, is_untouched: bool) -> Option<Degradation> {
         let (code, message, severity) = match (&self.name, &self.now, self.address) {
-            (None, ..) => ("no_interface_chosen", no_interface(self.mode, seen), Severity::Unserved),
+            (None, ..) => ("no_interface_chosen", no_interface(self.mode, seen, is_untouched), Severity::Unserved),
             (Some(name), None, _) => {
                 let others: Vec<_> = seen.keys().map(String::as_str).collect();
                 let message = format!("waiting for the interface {name}: there are {}", others.join(", "));
@@ -331,9 +334,10 @@ impl Slot {
 }
 
 /// Returns why no interface is chosen where the configuration names none.
-fn no_interface(mode: DhcpMode, seen: &NetworkInterfaces) -> String {
+fn no_interface(mode: DhcpMode, seen: &NetworkInterfaces, is_untouched: bool) -> String {
     let why = match (interfaces::candidates(seen).as_slice(), mode) {
         ([], _) => "this machine has no Ethernet interface".to_owned(),
+        (all, _) if is_untouched => format!("run `bootlatch init`, or set `interface` to one of {}", all.join(", ")),
         ([only], DhcpMode::Server) => format!("in mode \"server\" set `interface`, such as to {only:?}"),
         (several, _) => format!("set `interface` to one of {}", several.join(", ")),
     };

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Deserializer, Spanned, Table, Value};
 
+use super::Config;
+
 /// The keys of a file with their values: `http_port`, `dhcp.mode`, `rules`.
 #[derive(Clone, Default)]
 pub struct FileKeys(BTreeMap<String, Value>);
@@ -14,6 +16,14 @@ impl std::fmt::Debug for FileKeys {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The values may be secrets.
         out.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Config {
+    /// Returns whether there are files and no key is set in them, as after the installation of a package: nobody has
+    /// configured this server yet.
+    pub fn is_untouched(&self) -> bool {
+        !self.files.is_empty() && self.keys.0.is_empty()
     }
 }
 

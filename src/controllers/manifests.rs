@@ -26,6 +26,8 @@ pub struct ReloadNote {
     pub text: String,
     /// For any client: the place, and none of the values in the file.
     pub public: String,
+    /// What it means for machines.
+    pub severity: Severity,
 }
 
 /// The directory of manifests, if one is configured. An invalid manifest is skipped and reported. The server is not
@@ -131,7 +133,7 @@ impl Manifests {
             subject: index.to_string(),
             message: note.text.clone(),
             public: Some(note.public.clone()),
-            severity: Severity::Note,
+            severity: note.severity,
         };
         gate.degradations.set(Source::Manifests, faults.into_iter().enumerate().map(fault).collect());
         gate.degradations.set(Source::Configuration, notes.iter().enumerate().map(note).collect());

@@ -8,9 +8,11 @@ use tokio::sync::watch;
 /// Code of a disk that is nearly full.
 pub const LOW_DISK: &str = "disk_nearly_full";
 
-/// The part of the server that reports degradations.
+/// The part of the server that reports degradations. Of equal severity, those of an earlier one are listed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    /// The configuration file, when it is loaded again.
+    Configuration,
     /// The interfaces, their addresses and their sockets.
     Interfaces,
     /// The boot programs.
@@ -21,8 +23,6 @@ pub enum Source {
     Disk,
     /// The wall clock.
     Clock,
-    /// The configuration file, when it is loaded again.
-    Configuration,
 }
 
 /// What a degradation means for machines and for those who watch the server.

@@ -88,6 +88,8 @@ def unit(world, lan):
     world.systemctl("reset-failed", "bootlatch", check=False)
     if "lan0" not in lan.ip(world.space, "-o", "link"):
         lan.join(world.space, "br0")
+        # Another adapter has another MAC address, which the machine would notice after a while only.
+        lan.ip(lan.machine, "neigh", "flush", "dev", "lan0")
     lan.ip(world.space, "address", "flush", "dev", "lan0")
     lan.ip(world.space, "link", "set", "lan0", "up")
     lan.ip(world.space, "address", "add", f"{OURS}/24", "dev", "lan0")
@@ -125,6 +127,7 @@ def test_an_interface_that_is_plugged_in_later_is_served(unit, lan):
     unit.says("waiting for the interface lan0")
     assert unit.ready()[0] == 503
     lan.join(unit.space, "br0", f"{OURS}/24")
+    lan.ip(lan.machine, "neigh", "flush", "dev", "lan0")
     until("all protocols answer", lambda: serves(lan, OURS), 10)
     unit.says("Serving.")
     is_one_process(unit, pid)
@@ -241,7 +244,7 @@ def test_the_only_interface_is_taken_and_nobody_is_answered_unasked(unit, lan):
 def test_of_two_interfaces_none_is_chosen(unit, lan):
     lan.ip(unit.space, "link", "add", "lan7", "type", "veth", "peer", "name", "lan8")
     try:
-        unit.configure("")
+        unit.configure(MENU)
         start(unit)
         unit.says("no interface chosen: set `interface` to one of lan0, lan7, lan8")
         assert unit.ready()[0] == 503 and offer(lan) is None
