@@ -156,3 +156,25 @@ pub fn dhcp_settings(config: &Config) -> dhcp::serve::DhcpSettings {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_told_what_is_advertised_for_the_present_address() {
+        let path = std::path::Path::new("bootlatch.toml");
+        let config = config::parse("interface = \"eth1\"\n", path, &config::Flags::default()).unwrap();
+        let (own, told, moved) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(192, 0, 2, 9), Ipv4Addr::new(10, 0, 0, 2));
+        let at = |own| OwnAddresses { nets: Vec::new(), ours: vec![own], advertised: vec![(own, told)] };
+        let first = site(&config, &at(own));
+        let later = addressed(&first, &config, &at(moved));
+        for (site, own) in [(first, own), (later, moved)] {
+            assert_eq!((site.address, site.iscsi.ip(), site.http.ip()), (told.into(), told.into(), told.into()));
+            assert_eq!(site.ours, [IpAddr::from(own), IpAddr::from(told)]);
+            assert_eq!(site.reached_at(own.into()).address, IpAddr::from(told));
+        }
+        let gone = addressed(&site(&config, &at(own)), &config, &OwnAddresses::default());
+        assert_eq!((gone.address, gone.advertised.len()), (IpAddr::from(Ipv4Addr::UNSPECIFIED), 0));
+    }
+}
