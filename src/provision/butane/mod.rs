@@ -116,14 +116,11 @@ pub fn compile(text: &str, files: Option<&dyn LocalFiles>) -> Result<Compiled, V
     let mut compiler = Compiler { target, files, errors: Vec::new(), warnings: Vec::new() };
     let config = compiler.config(&source);
     let Compiler { mut errors, mut warnings, .. } = compiler;
-    if errors.is_empty() {
-        match ignition::check(&config.to_string()) {
-            Ok(found) => warnings.extend(found),
-            // The places are those of a text that nobody wrote.
-            Err(found) => errors.extend(found.into_iter().map(|error| {
-                error.rsplit_once(" at line ").map_or(error.clone(), |(error, _)| format!("as Ignition: {error}"))
-            })),
-        }
+    // The places are those of a text that nobody wrote.
+    let without_place = |text: String| text.rsplit_once(" at line ").map_or(text.clone(), |(text, _)| text.to_owned());
+    match ignition::check(&config.to_string()) {
+        Ok(found) => warnings.extend(found.into_iter().map(without_place)),
+        Err(found) => errors.extend(found.into_iter().map(|error| format!("as Ignition: {}", without_place(error)))),
     }
     if errors.is_empty() { Ok(Compiled { config, warnings }) } else { Err(errors) }
 }

@@ -48,6 +48,9 @@ impl Compiler<'_> {
         for (name, shape) in keys.all {
             let key = snake_case(name);
             if let Some(value) = source.get(&key).filter(|value| !value.is_null()) {
+                if *name == "mode" && value.as_i64().is_some_and(seems_decimal) {
+                    self.warnings.push(format!("{}: {value} is decimal; did you mean 0{value}?", below(&key)));
+                }
                 made.insert((*name).to_owned(), self.value(value, shape, &below(&key), name));
             }
         }
@@ -113,6 +116,17 @@ impl Compiler<'_> {
         };
         content.map_err(|error| self.error(path, error)).ok()
     }
+}
+
+/// Returns whether a mode makes sense only if its digits are octal: 644 rather than 0644.
+fn seems_decimal(mode: i64) -> bool {
+    // What the group and others may do, the owner may, too.
+    let is_usual = |mode: i64| {
+        let (owner, group, other) = (mode >> 6 & 7, mode >> 3 & 7, mode & 7);
+        (0..=0o7777).contains(&mode) && owner | group | other == owner && owner >= 4
+    };
+    let octal = i64::from_str_radix(&mode.to_string(), 8);
+    !is_usual(mode) && octal.is_ok_and(is_usual)
 }
 
 /// Returns an Ignition key as Butane writes it: `http_headers` for `httpHeaders`, `size_mib` for `sizeMiB`.

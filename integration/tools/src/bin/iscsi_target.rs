@@ -14,7 +14,7 @@ use bootlatch::iscsi::chap::ChapTerms;
 use bootlatch::iscsi::login::LoginRefusal;
 use bootlatch::iscsi::medium::{DeviceKind, Lun, UnitIdentity};
 use bootlatch::iscsi::outcome::TargetEntry;
-use bootlatch::iscsi::serve::{Admission, ConnectionHandler, Grant, GrantedUnit, LoginClaim, serve};
+use bootlatch::iscsi::serve::{Admission, ConnectionHandler, Grant, GrantedUnit, LoginClaim, Target, serve};
 use bootlatch::iso::{ImageFile, ReadAt};
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -76,7 +76,8 @@ fn main() -> anyhow::Result<()> {
             is_known: Box::new(|_| true),
             per_source: usize::MAX,
         };
-        serve(listener, Arc::new(handler), stopped).await;
+        let target = Target::new(Arc::new(handler));
+        serve(listener, &target, std::future::pending(), stopped).await;
         Ok(())
     })
 }
