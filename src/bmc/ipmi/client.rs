@@ -183,7 +183,7 @@ struct Opening<'a> {
 
 /// The reason that no session was opened.
 enum OpenError {
-    /// The BMC does not have the cipher suite, or does not answer to it.
+    /// The BMC does not have the cipher suite, answers with another one, or not at all.
     NextSuite(BmcError),
     /// Another one.
     Final(BmcError),
@@ -200,7 +200,10 @@ impl Opening<'_> {
             other => OpenError::Final(other),
         })? {
             Ok(session) => Ok(session),
-            Err(error @ LoginError::CipherSuite) => Err(OpenError::NextSuite(self.refused(error))),
+            // Some BMCs answer with the suite that they have.
+            Err(error @ (LoginError::CipherSuite | LoginError::OtherAlgorithms)) => {
+                Err(OpenError::NextSuite(self.refused(error)))
+            }
             Err(error) => Err(OpenError::Final(self.refused(error))),
         }
     }
