@@ -112,7 +112,9 @@ def test_partial_uploads(server, kind):
 
 @pytest.mark.parametrize("kind", ["fifo", "device"])
 def test_boot_programs(server, kind):
-    plant(server.place / "firmware" / "ipxe-arm64.efi", kind)
+    program = server.place / "firmware" / "ipxe-arm64.efi"
+    program.unlink(missing_ok=True)
+    plant(program, kind)
     server.stop()
     with pytest.raises(RuntimeError, match="not a regular file"):
         server.start()
