@@ -161,6 +161,7 @@ def test_an_interface_that_is_made_anew_is_served_within_two_seconds(unit, lan):
     until("all protocols answer", lambda: serves(lan, OURS), 10)
     took = []
     lan.ip(unit.space, "link", "set", "lan0", "address", "52:54:00:88:00:02")
+    lan.ip(lan.machine, "neigh", "flush", "dev", "lan0")
     until("all protocols answer", lambda: serves(lan, OURS), 30)
     for _ in range(3):
         lan.ip(unit.space, "link", "del", "lan0")
