@@ -1,6 +1,5 @@
 """Programs: run to the end, or run until the lab closes."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -11,8 +10,9 @@ import time
 from . import speed
 
 STOP_LIMIT = 10.0  # seconds from SIGTERM to SIGKILL
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+# Makes the kernel kill a program when the thread that started it ends. A function that runs between fork and exec would
+# do the same, and can hang in a process with several threads.
+WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class LabError(Exception):
@@ -53,11 +53,6 @@ def copied(folder, name):
     return str(copy)
 
 
-def _die_with_parent():
-    """Makes the kernel kill the program when the lab is killed."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Program:
     """A running program. Its output is written to a file and read line by line."""
 
@@ -68,8 +63,8 @@ class Program:
         self.changed = threading.Condition()
         self.watchers = []  # called with (time, text) of each line
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=env, start_new_session=True, preexec_fn=_die_with_parent)
+            [*WITH_PARENT, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=env, start_new_session=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -2,10 +2,10 @@
 
 import json
 import os
-import subprocess
 
 import pytest
 
+from support.following import Following
 from support.objects import IGNITION
 from support.server import PORT
 from support.waiting import eventually
@@ -218,17 +218,18 @@ def test_watch(server):
     server.iso()
     words = [server.binary, "watch", "hosts", "-o", "json"]
     environment = {**os.environ, "BOOTLATCH_SERVER": f"unix:{server.state}/api.sock"}
-    watching = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
-    server.run("apply", "-f", "-", stdin=MANIFEST)
-    first = json.loads(watching.stdout.readline())
-    assert (first["type"], first["object"]["metadata"]["name"]) == ("ADDED", "server1"), f"watch prints a new object: {first}"
-    server.restart()
-    server.run("apply", "-f", "-", stdin=MANIFEST.replace("rack: r1", "rack: r9"))
-    while json.loads(watching.stdout.readline())["object"]["metadata"].get("labels") != {"rack": "r9"}:
-        pass  # the watch may report earlier objects first
-    assert watching.poll() is None, "watch continues after a restart of the server"
-    watching.terminate()
-    watching.wait()
+    watching = Following(words, environment)
+    try:
+        server.run("apply", "-f", "-", stdin=MANIFEST)
+        first = json.loads(watching.line())
+        assert (first["type"], first["object"]["metadata"]["name"]) == ("ADDED", "server1"), f"watch prints a new object: {first}"
+        server.restart()
+        server.run("apply", "-f", "-", stdin=MANIFEST.replace("rack: r1", "rack: r9"))
+        # The watch may report earlier objects first.
+        watching.until(lambda line: json.loads(line)["object"]["metadata"].get("labels") == {"rack": "r9"})
+        assert watching.process.poll() is None, "watch continues after a restart of the server"
+    finally:
+        watching.end()
 
 
 def test_exit_codes(server):

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from support.following import Following
 from support.objects import HOSTS, IMAGES, host, image, timeline
 from support.terminals import shown
 from support.waiting import eventually, slowness
@@ -145,15 +146,18 @@ def test_watch_and_timeline_end_after_the_timeout(server):
     assert "held" in done.stdout and "(--timeout)" in done.stderr, f"logs -f prints the events: {done}"
 
 
+def followed(server, *more):
+    return Following([server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", *more])
+
+
 def test_logs_follow_new_events(server):
-    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", "one"]
-    following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert "assigned" in following.stdout.readline() + following.stdout.readline(), "the events so far are printed first"
-    server.run("host", "hold", "one")
-    while "held" not in following.stdout.readline():
-        pass  # the host has more events than one
-    following.terminate()
-    following.wait()
+    following = followed(server, "one")
+    try:
+        assert "assigned" in following.line() + following.line(), "the events so far are printed first"
+        server.run("host", "hold", "one")
+        following.until(lambda line: "held" in line)
+    finally:
+        following.end()
     every = server.run("timeline", "-o", "json")
     assert any(entry["event"] == "held" and entry["host"] == "one" for entry in json.loads(every.stdout)), f"timeline without a host is the server's: {every}"
 
@@ -163,45 +167,34 @@ def test_a_followed_timeline_is_sent_and_not_asked_for(server):
         text = server.ask("GET", "/metrics", token=None).text
         return int(next(line.split()[1] for line in text.splitlines() if line.startswith("bootlatch_http_request_duration_seconds_count")))
 
-    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", "-o", "json"]
-    following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    following = followed(server, "-o", "json")
     try:
-        assert json.loads(following.stdout.readline())["event"]
+        assert json.loads(following.line())["event"]
         before = requests()
         time.sleep(3)  # a time in which it would ask again
         assert requests() - before == 1, "only this test has asked"
         asked = time.monotonic()
         assert server.ask("POST", f"{HOSTS}/one/hold").code < 300
-        entry = next(entry for entry in map(json.loads, following.stdout) if entry["event"] == "held")
+        entry = json.loads(following.until(lambda line: json.loads(line)["event"] == "held"))
         assert (entry["host"], entry["mac"]) == ("one", "52:54:00:00:00:01")
         assert time.monotonic() - asked < 3 * slowness()
     finally:
-        following.terminate()
-        following.wait()
+        following.end()
 
 
 def test_a_followed_timeline_goes_on_after_a_restart_and_prints_nothing_twice(server):
     assert server.ask("POST", HOSTS, host("followed", 177)).code == 201
-    words = [server.binary, "--server", f"unix:{server.state}/api.sock", "timeline", "-f", "followed", "-o", "json"]
-    following = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    following = followed(server, "followed", "-o", "json")
     try:
         assert server.ask("POST", f"{HOSTS}/followed/hold").code < 300
-        seen = []
-        for entry in map(json.loads, following.stdout):
-            seen.append(entry)
-            if entry["event"] == "held":
-                break
+        following.until(lambda line: json.loads(line)["event"] == "held")
         server.restart()
         assert server.ask("POST", f"{HOSTS}/followed/localboot").code < 300
-        for entry in map(json.loads, following.stdout):
-            seen.append(entry)
-            if entry["event"] == "local_boot_requested":
-                break
-        codes = [entry["event"] for entry in seen]
+        following.until(lambda line: json.loads(line)["event"] == "local_boot_requested")
+        codes = [json.loads(line)["event"] for line in following.seen]
         assert codes.count("held") == 1 and codes.count("local_boot_requested") == 1, codes
     finally:
-        following.terminate()
-        following.wait()
+        following.end()
 
 
 def test_the_timeline_of_an_iso_is_watched(server):

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from support.bmc_hosts import condition
+from support.following import Following
 from support.kubectl import Kubectl, kubectl
 from support.objects import HOSTS
 from support.server import PORT
@@ -243,8 +244,8 @@ def test_permissions(server, k):
 def test_wait_and_watch_follow_an_install(server, k):
     server.ask("PATCH", f"{HOSTS}/server1", {"spec": {"ip": "192.0.2.7"}})
     waiting = k.start("wait", "--for=jsonpath={.status.phase}=Installed", "bmh/server1", k.timeout(30))
-    watching = k.start("get", "bmh", "-w")
-    watching.stdout.readline(), watching.stdout.readline()
+    watching = Following([*k.words, "get", "bmh", "-w"], k.environment)
+    watching.line(), watching.line()
     server.ask("GET", "/ipxe?mac=ac1f6b8aa79c", token=None, source="192.0.2.7")
     server.ask("GET", "/api/v1/bootconfig", token=None, source="192.0.2.7")
     assert waiting.poll() is None, "wait waits while the host installs"
@@ -252,11 +253,10 @@ def test_wait_and_watch_follow_an_install(server, k):
     assert "condition met" in waiting.communicate(timeout=40 * slowness())[0] and waiting.returncode == 0, "wait returns when the phase is Installed"
     phases = []
     while phases[-1:] != ["Installed"]:
-        phase = watching.stdout.readline().split()[5]
+        phase = watching.line().split()[5]
         phases += [phase] if phases[-1:] != [phase] else []
+    watching.end()
     assert phases == ["Offered", "Installing", "Installed"], f"get -w shows each phase: {phases}"
-    watching.terminate()
-    watching.wait()
 
 
 def test_restoring_an_installed_host_starts_no_install(server, k):

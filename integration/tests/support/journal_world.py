@@ -50,14 +50,11 @@ class World:
         self.cgroup.mkdir()
         self.log = self.place.with_name("world.log")
 
-        def enter_cgroup():
-            (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
-
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child",
+                ["sh", "-c", 'echo $$ > "$0" && exec "$@"', self.cgroup / "cgroup.procs", "unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "--kill-child",
                  "bash", "-c", BOOT, "world", self.place],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=enter_cgroup, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             assert eventually(self.is_running, 60), f"systemd is running: {self.log.read_text()[-3000:]}"
         except BaseException:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from lab.namespaces import Namespaces
 from lab.process import LabError as Failure
-from lab.process import run, tool
+from lab.process import WITH_PARENT, run, tool
 from support.waiting import eventually, slowness
 
 PREFIX = "blan"
-PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,9 +59,8 @@ class Program:
 
     def __init__(self, command, log):
         self.log = log
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
-                                        stderr=subprocess.STDOUT, start_new_session=True,
-                                        preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+        self.process = subprocess.Popen([*WITH_PARENT, *command], stdin=subprocess.DEVNULL, stdout=open(log, "ab"),
+                                        stderr=subprocess.STDOUT, start_new_session=True)
 
     def text(self):
         path = Path(self.log)
