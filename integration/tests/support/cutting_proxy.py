@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts the first connection that sends more than a number of bytes, and no other."""
+"""A TCP proxy that cuts the first connections that send more than a number of bytes, and no others."""
 
 import contextlib
 import socket
@@ -8,8 +8,8 @@ import threading
 class CuttingProxy:
     """Listens on 127.0.0.1 and connects each client to a port there."""
 
-    def __init__(self, target, limit):
-        self.target, self.limit = target, limit
+    def __init__(self, target, limit, most):
+        self.target, self.limit, self.most = target, limit, most
         self.cuts = 0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -31,13 +31,13 @@ class CuttingProxy:
         self._forward(client, server, self.limit)
 
     def _forward(self, source, sink, limit):
-        """Forwards until one end closes, or more than `limit` bytes were forwarded while no connection was cut yet."""
+        """Forwards until one end closes, or more than `limit` bytes were forwarded while fewer than `most` connections were cut."""
         count = 0
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
                 count += len(data)
-                if limit and count > limit and not self.cuts:
+                if limit and count > limit and self.cuts < self.most:
                     self.cuts += 1
                     break
         for end in (source, sink):

@@ -56,10 +56,13 @@ def test_an_iso_is_uploaded_and_checked(server, open_window, place):
 
 
 def test_a_broken_upload_goes_on_where_it_was(server, browser, place):
-    """The connection is cut in the middle of a transfer; the page asks how much arrived, and sends the rest."""
+    """The connection is cut in the middle of a transfer; the page asks how much arrived, and sends the rest.
+
+    Chromium itself repeats a request whose connection it had used before, so that the page sees the second cut only.
+    """
     iso = place / "large.iso"
     iso.write_bytes(tiny_iso() + bytes(6 << 20))
-    proxy = CuttingProxy(PORT, limit=3 << 20)
+    proxy = CuttingProxy(PORT, limit=2 << 20, most=2)
     window = Window(browser, server, port=proxy.port)
     try:
         page = window.log_in(path="/ui/isos")
@@ -70,8 +73,8 @@ def test_a_broken_upload_goes_on_where_it_was(server, browser, place):
         window.close()
         proxy.close()
     offsets = [int(path.split("offset=")[1].split("&")[0]) for method, path in window.requests if "/upload?" in path]
-    assert proxy.cuts == 1
-    assert offsets[0] == 0 and 1 << 20 < offsets[-1] <= 4 << 20, offsets
+    assert proxy.cuts == 2
+    assert offsets[0] == 0 and 1 << 20 < offsets[-1] <= 5 << 20, offsets
     digest = hashlib.sha256(iso.read_bytes()).hexdigest()
     assert server.ask("GET", f"{IMAGES}/large").json["status"]["sha256"] == digest
     server.ask("DELETE", f"{IMAGES}/large")
