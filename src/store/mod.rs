@@ -348,8 +348,18 @@ impl Store {
     }
 
     /// Returns the timeline entries that are written from now on. An entry that is repeated comes again, as its line is then.
-    pub fn new_entries(&self) -> broadcast::Receiver<Arc<Entry>> {
-        self.new_entries.subscribe()
+    /// What was written before can be read when this returns.
+    pub async fn new_entries(&self) -> broadcast::Receiver<Arc<Entry>> {
+        let new = self.new_entries.subscribe();
+        // A transaction that began before keeps no entries for a watch that nobody had. It is over when the next job is.
+        let (done, outcome) = oneshot::channel();
+        let (leases, followed) = (Vec::new(), clock::followed_steps());
+        let job = writer::WriteJob::Leases { leases, followed, then: Box::new(|result| drop(done.send(result))) };
+        if self.changes.send(job).await.is_ok() {
+            // The writer may have stopped, or may not be able to write: then there are no new entries.
+            drop(outcome.await);
+        }
+        new
     }
 
     /// Returns the last line of the queue of notifications, which changes with each one that is queued.

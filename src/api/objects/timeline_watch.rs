@@ -36,7 +36,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub async fn watch(shared: &Shared, key: Option<&Key>, stop: watch::Receiver<bool>) -> Result<Reply, Status> {
     let object = key.map(|key| find(shared, key)).transpose()?;
     // Before the entries are read: an entry that is written meanwhile is in one of the two, or in both.
-    let new = shared.gate.store.new_entries();
+    let new = shared.gate.store.new_entries().await;
     let first: VecDeque<_> = actions::entries(shared, object.clone()).await?.into();
     let horizon = now().checked_sub(OVERLAP).unwrap_or_default();
     let recent = first.iter().filter(|entry| entry.last.unwrap_or(entry.time) >= horizon).cloned().collect();
