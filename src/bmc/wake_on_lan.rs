@@ -1,5 +1,6 @@
 //! Wake-on-LAN: the power-on of a machine without a BMC.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
@@ -16,7 +17,7 @@ const REPEATS: usize = 3;
 ///
 /// # Errors
 /// The packet could be sent to none of them.
-pub async fn wake(mac: Mac, broadcasts: &[Ipv4Addr]) -> std::io::Result<usize> {
+pub async fn wake(mac: Mac, broadcasts: &BTreeSet<Ipv4Addr>) -> std::io::Result<usize> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.set_broadcast(true)?;
     let packet = magic_packet(mac);

@@ -46,19 +46,35 @@ pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Re
         OutputFormat::Json | OutputFormat::Yaml => show(args.output, &report, &[]),
         OutputFormat::Table => {
             let host = client.ask(Method::GET, &object_path(KIND, &args.namespace, &name), None).await?;
-            print(&text_of(&report, next_boot_risk(&host)))
+            print(&text_of(&report, &notes(&host)))
         }
     }
 }
 
-/// Returns why the next boot of a host will not work, if that is known (condition `BootReady`).
-fn next_boot_risk(host: &Value) -> Option<&str> {
-    let mut conditions = host["status"]["conditions"].as_array()?.iter();
-    conditions.find(|one| one["type"] == "BootReady" && one["status"] == "False")?["message"].as_str()
+/// Returns what is known of the next boot of a host before it (condition `BootReady`), and what has no effect on it.
+fn notes(host: &Value) -> Vec<String> {
+    let conditions = host["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ready = conditions.iter().find(|one| one["type"] == "BootReady");
+    let message = ready.and_then(|one| one["message"].as_str()).filter(|message| !message.is_empty());
+    let risk = message.zip(ready.and_then(|one| one["status"].as_str())).map(|(message, status)| {
+        let meaning = match status {
+            "False" => "Its next boot will not work",
+            "True" => "Its next boot",
+            _ => "Its next boot may not work",
+        };
+        format!("{meaning}: {message}")
+    });
+    let spec = &host["spec"];
+    let is_idle = spec["online"] == true && spec["bmc"].is_null();
+    let idle = is_idle.then(|| {
+        "spec.online switches nothing on: the host has no BMC. `bootlatch host on` sends it Wake-on-LAN packets"
+            .to_owned()
+    });
+    risk.into_iter().chain(idle).collect()
 }
 
 /// Returns a report as text.
-fn text_of(report: &Value, risk: Option<&str>) -> String {
+fn text_of(report: &Value, notes: &[String]) -> String {
     let text = |value: &Value| value.as_str().map_or_else(String::new, |text| printable(text).into_owned());
     let mut out = String::new();
     let diagnosis = &report["diagnosis"];
@@ -70,8 +86,8 @@ fn text_of(report: &Value, risk: Option<&str>) -> String {
         let (certainty, reason) = (text(&diagnosis["certainty"]), text(&diagnosis["reason"]));
         let _ = writeln!(out, "Sure:   {certainty} ({reason}), since {}", text(&diagnosis["since"]));
     }
-    if let Some(risk) = risk {
-        let _ = writeln!(out, "Its next boot will not work: {}.", printable(risk).trim_end_matches('.'));
+    for note in notes {
+        let _ = writeln!(out, "{}.", printable(note).trim_end_matches('.'));
     }
     let steps = report["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     if steps.is_empty() {
@@ -108,14 +124,18 @@ mod tests {
             "diagnosis": {"message": "It asks", "remedy": "approve it", "certainty": "certain", "reason": "held", "since": "now"},
         });
         assert_eq!(
-            text_of(&report, None),
+            text_of(&report, &[]),
             "It asks.\nTo do:  approve it.\nSure:   certain (held), since now\n\nSeen:\n  10:00:01  a (3 times, last 10:00:13)\n"
         );
         let healthy = json!({"host": "vm", "steps": [], "diagnosis": null});
-        assert!(text_of(&healthy, None).starts_with("Nothing is known to be wrong with vm.\nNo boot"));
+        assert!(text_of(&healthy, &[]).starts_with("Nothing is known to be wrong with vm.\nNo boot"));
         let conditions = json!([{"type": "BootReady", "status": "False", "message": "live has no boot loader"}]);
-        let host = json!({"status": {"conditions": conditions}});
-        let text = text_of(&healthy, next_boot_risk(&host));
+        let host = json!({"spec": {"online": true}, "status": {"conditions": conditions}});
+        let text = text_of(&healthy, &notes(&host));
         assert!(text.contains("Its next boot will not work: live has no boot loader.\n"), "{text}");
+        assert!(text.contains("the host has no BMC. `bootlatch host on` sends"), "{text}");
+        let risk = json!({"type": "BootReady", "status": "Unknown", "message": "the same UUID"});
+        let host = json!({"spec": {"online": true, "bmc": {}}, "status": {"conditions": [risk]}});
+        assert_eq!(notes(&host), ["Its next boot may not work: the same UUID"]);
     }
 }

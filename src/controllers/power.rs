@@ -1,5 +1,6 @@
 //! Polls the BMCs of all hosts, and switches machines on and off as `bmc::power_poller` decides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,11 +69,13 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
 /// Wakes a machine without a BMC, over all networks of this server, and records it.
 async fn wake(gate: &Gate, poller: &mut PowerPoller, mac: Mac, request: &PowerTransition) {
     let mut report = PowerReport::without_bmc();
-    let broadcasts: Vec<_> = gate.site().nets.iter().map(|net| net.broadcast()).collect();
+    // An interface and a subnet may name one network.
+    let broadcasts: BTreeSet<_> = gate.site().nets.iter().map(|net| net.broadcast()).collect();
     let failure = match request.time_left(now()) {
         None => Some(("TimedOut", "the server was stopped at the time of the request".to_owned())),
         Some(_) => match wake_on_lan::wake(mac, &broadcasts).await {
             Ok(networks) => {
+                gate.trace(mac, Step::WakeSent);
                 report.events.push(Event::WakeOnLanSent { networks });
                 None
             }

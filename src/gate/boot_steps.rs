@@ -19,7 +19,8 @@ const ELSEWHERE: [Reason; 4] =
 
 impl Gate {
     /// Records the script that a machine is served. iPXE logs in to our target only for some methods of an image.
-    pub fn trace_script(&self, mac: Mac, decided: &HostDecision, format: ScriptFormat) {
+    pub fn trace_script(&self, facts: &Facts, decided: &HostDecision, format: ScriptFormat) {
+        let mac = facts.mac;
         let is_ipxe = matches!(format, ScriptFormat::Ipxe | ScriptFormat::Autoexec);
         let logs_in = |name: &Name| {
             let state = self.store.load();
@@ -33,6 +34,9 @@ impl Gate {
             Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return,
         };
         self.trace(mac, Step::Script { action });
+        if decided.lacks_config() {
+            self.trace(mac, Step::ConfigWithheld { from: facts.address.map(|address| address.to_canonical()) });
+        }
     }
 
     /// Records an operation that the BMC of a machine accepted, as far as it begins or ends a boot.

@@ -145,6 +145,13 @@ impl HostDecision {
         Self { decision: verdict.into(), host, medium: None, tied: false }
     }
 
+    /// Returns whether the script boots an image without the config of its host, since nothing ties the client's address to
+    /// the machine.
+    pub fn lacks_config(&self) -> bool {
+        let has_config = self.host.as_ref().is_some_and(|host| host.spec.boot_config_ref.is_some());
+        has_config && !self.tied && matches!(self.decision.verdict, Verdict::SanBoot(_))
+    }
+
     /// Returns a refusal.
     pub fn ignore(reason: Reason) -> Self {
         Self::untied(Verdict::Ignore(reason), None)
@@ -278,9 +285,7 @@ impl Gate {
 
     /// Records in a host's timeline that a script has no config, because its client's address is not tied to the machine.
     fn warn_untied(&self, decided: &HostDecision) {
-        let is_boot = matches!(decided.decision.verdict, Verdict::SanBoot(_));
-        let host = decided.host.as_ref().filter(|_| is_boot && !decided.tied);
-        if let Some(host) = host.filter(|host| host.spec.boot_config_ref.is_some()) {
+        if let Some(host) = decided.host.as_ref().filter(|_| decided.lacks_config()) {
             self.warn(host, &[format!("its script has no config: {}", Reason::AddressUnverified)]);
         }
     }

@@ -217,7 +217,8 @@ impl Gate {
         segment.is_half_open = address.is_some_and(is_half_open);
         segment.lost_requests = machine.interface.and_then(|index| self.traces.lost_requests(index));
         segment.neighbour_table_full_at = self.stalls.neighbour_table_full_at();
-        if machine.progress.is_some_and(|(reached, _)| reached == Progress::Power) {
+        let was_woken = || machine.steps.iter().any(|evidence| evidence.step == Step::WakeSent);
+        if machine.progress.is_some_and(|(reached, _)| reached == Progress::Power) || was_woken() {
             segment.relays = self.traces.relays().into_iter().collect();
         }
         let mut outcome = diagnose(&machine.steps, host.as_deref(), &segment, now);

@@ -2,7 +2,7 @@
 
 from support import diagnosis_checks as check
 from support.firmware import IPXE_ROM
-from support.healthy_boots import REBOOT, boot_disk, by_ipxe
+from support.healthy_boots import REBOOT, boot_disk, boot_to_image, by_ipxe
 from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
 from support.staged_installer import CLOUD_INIT
 from support.staged_networks import INSTALL_TIMEOUT, MAX_BOOTS, TOKEN_TTL
@@ -43,6 +43,26 @@ def the_report_comes_after_the_token_has_expired(machine):
     assert status in (403, 404), f"the report is refused: {status}"
     yield
     assert machine.complete(script) == 200, "it is accepted from the machine's own address"
+
+
+@ROWS.stall("E4", "file_missing", LIKELY, at=68, facts=["ks.cfg", "user-data"])
+def its_config_has_no_such_file(machine):
+    script = by_ipxe(machine)
+    machine.read(machine.attach(script), 200)
+    status, _ = machine.http("GET", f"/api/v1/bootconfig?token={script.token}&file=ks.cfg")
+    assert status == 404, f"the config has no such file: {status}"
+    yield
+    machine.fetch_config(script)
+
+
+@ROWS.stall("E8", "no_network_boot", CERTAIN, at=2, facts=["present system", "install stays due"])
+def the_system_that_is_to_be_replaced_starts(machine):
+    machine.begin()
+    machine.system_dhcp("systemd")
+    status, text = machine.http("POST", "/api/v1/boot-complete", body=b"")
+    assert status == 200 and machine.lan.phase(machine.name) == "Assigned", f"the report does not end the install: {status} {text}"
+    yield
+    boot_to_image(machine)
 
 
 @ROWS.stall("E11", "boots_used_up", CERTAIN, at=21, network="strict", facts=[rf"\b{MAX_BOOTS}\b"], firmware=IPXE_ROM,

@@ -5,11 +5,12 @@ from support.firmware import IPXE_LINK, ipxe_of
 from support.ipxe_script import CERTIFICATE_REFUSED
 from support.healthy_boots import boot_to_image
 from support.stage import CERTAIN, LIKELY, Rows
+from support.staged_installer import IPXE
 from support.staged_lan import SERVER
 from support.staged_networks import FOREIGN_URL
 
 ROWS = Rows()
-SECOND_CARD = "52:54:00:88:aa:c4"
+SECOND_CARD, FAR = "52:54:00:88:aa:c4", "10.77.5.6"
 
 
 @ROWS.stall("C1", "ipxe_no_address", LIKELY, at=17, facts=["portfast|edge|spanning|LACP"])
@@ -36,6 +37,19 @@ def port_80_is_closed(machine):
     assert machine.try_http("GET", f"/ipxe?mac={machine.dashed}") is None, "nothing arrives at port 80"
     yield
     machine.unblock()
+    machine.read(machine.attach(machine.script()), 200)
+
+
+@ROWS.stall("refused", "script_refused", CERTAIN, at=8, facts=["over HTTP", "at another address", r"spec\.ip"])
+def its_script_is_refused(machine):
+    """It asks from an address of its own that is behind a router, and is seen on the LAN."""
+    machine.boot_firmware()
+    machine.start_ipxe()
+    machine.wait(IPXE_LINK)
+    machine.ipxe_dhcp()
+    status, text = machine.from_afar(FAR).http("GET", f"/ipxe?mac={machine.dashed}", IPXE)
+    assert status == 200 and b"sanboot" not in text, f"the script says that it was refused: {status} {text}"
+    yield
     machine.read(machine.attach(machine.script()), 200)
 
 

@@ -50,6 +50,15 @@ def nothing_is_heard_of_it(machine):
     boot_to_image(machine)
 
 
+@ROWS.stall("A1_wake", "no_network_boot", POSSIBLE, at=302, facts=["Wake-on-LAN packets 5 min ago", "lan0", "by hand"], is_long=True)
+def it_was_sent_wake_on_lan_packets(machine):
+    machine.begin()
+    machine.lan.command("host", "on", machine.name)
+    machine.lan.until("the packets are sent", lambda: "wake_on_lan_sent" in [entry["event"] for entry in machine.lan.timeline(machine.name)])
+    yield
+    boot_to_image(machine)
+
+
 @ROWS.stall("F1", "boot_override_ignored", LIKELY, at=303, facts=["5 min", BMC.replace(".", r"\."), "booted something else"], is_long=True)
 def the_bmc_accepts_network_boot_and_the_machine_boots_something_else(machine):
     controller = add_bmc(machine, 8005)

@@ -2,10 +2,12 @@
 
 from support import diagnosis_checks as check
 from support.firmware import SCRIPT_RETRY
-from support.stage import LIKELY, Rows
+from support.objects import HOSTS
+from support.stage import CERTAIN, LIKELY, Rows
 from support.staged_lan import PROGRAM
 
 ROWS = Rows()
+FAR = "10.77.5.5"
 
 
 @ROWS.stall("D1_unheard", "login_not_attempted", LIKELY, at=15, facts=[r"\b3260\b", "probably refused"], network="unheard")
@@ -19,6 +21,18 @@ def port_3260_is_closed_and_its_next_boot_begins_over_tftp(machine):
     yield
     machine.unblock()
     load_program(machine)
+
+
+@ROWS.stall("withheld", "config_withheld", CERTAIN, at=2, facts=[FAR.replace(".", r"\."), "no config", r"spec\.ip", "trusted_subnets"], network="unheard")
+def nothing_ties_its_address_to_it(machine):
+    """As behind a router that the server hears no DHCP of."""
+    machine.begin()
+    far = machine.from_afar(FAR)
+    script = far.script()
+    assert script.target and not script.token, f"it boots without its config: {script}"
+    yield
+    machine.lan.change(HOSTS, machine.name, ip=FAR)
+    assert far.script().token, "a declared address ties it"
 
 
 def load_program(machine):

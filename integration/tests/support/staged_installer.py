@@ -71,6 +71,8 @@ class InstallerSteps:
         stream = socket_in(self.space, socket.AF_INET, socket.SOCK_STREAM)
         if self.interface != "lan0":
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode())
+        if self.source:
+            stream.bind((self.source, 0))
         stream.settimeout(PATIENCE * self.lan.slowness())
         stream.connect((self.server, port))
         return stream

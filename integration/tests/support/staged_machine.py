@@ -41,6 +41,7 @@ class StagedMachine(FirmwareSteps, InstallerSteps):
         self.mac, self.address, self.firmware = mac, address, firmware
         self.uuid = uuid.UUID(int=random.Random(mac).getrandbits(128), version=4).bytes
         self.server = lan.server
+        self.source = None  # address that it connects from, if that is not its interface's
         self.started = None  # time of its first DISCOVER (time.monotonic)
         self.notes = []
         self.kept = []
@@ -131,6 +132,16 @@ class StagedMachine(FirmwareSteps, InstallerSteps):
 
     def unblock(self):
         self.lan.inside(self.space, "nft", "delete table inet t")
+
+    def from_afar(self, address):
+        """Returns the machine as it asks from an address that the server reaches through it, as behind a router."""
+        self.take(self.address)
+        self.lan.ip(self.space, "link", "set", "lo", "up")
+        self.lan.ip(self.space, "address", "add", f"{address}/32", "dev", "lo")
+        self.lan.ip(self.lan.space, "route", "replace", address, "via", self.address)
+        other = object.__new__(StagedMachine)
+        other.__dict__.update(self.__dict__, source=address)
+        return other
 
     def other_card(self, mac, address, joined=False):
         """Returns the machine's second card: the same UUID. `joined` connects an interface for it; else it only sends frames."""

@@ -265,6 +265,9 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
             if host.status.phase == Phase::Installed {
                 shared.gate.trace(caller.facts.mac, Step::Completed);
             } else {
+                if host.status.phase == Phase::Assigned {
+                    shared.gate.trace(caller.facts.mac, Step::CompletedEarly);
+                }
                 let event = Event::BootCompleteIgnored { phase: host.status.phase };
                 shared.gate.store.record_event(Some(caller.facts.mac), event);
             }

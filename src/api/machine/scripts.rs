@@ -81,7 +81,7 @@ async fn answer_script(
         true => gate.preview(facts),
         false => {
             let decided = gate.script(facts, choice, Protocol::Http, peer.local).await;
-            gate.trace_script(facts.mac, &decided, format);
+            gate.trace_script(facts, &decided, format);
             decided
         }
     };
@@ -138,7 +138,8 @@ pub async fn boot_file(
         }
     }
     if reply.status() == StatusCode::NOT_FOUND && shared.gate.site().has_program(&program) {
-        let missing = format!("no boot program {program} in firmware_dir: run firmware/stage");
+        let missing =
+            format!("no boot program {program} in firmware_dir: install bootlatch-firmware, or run firmware/stage");
         shared.gate.record_refusal(mac, Protocol::Http, Reason::FileNotFound, missing);
     }
     reply
@@ -328,7 +329,8 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let message = "no boot program snponly.efi in firmware_dir: run firmware/stage".to_owned();
+        let message =
+            "no boot program snponly.efi in firmware_dir: install bootlatch-firmware, or run firmware/stage".to_owned();
         assert_eq!(refused, [(Reason::FileNotFound, message)]);
     }
 

@@ -200,7 +200,7 @@ impl Evidence {
 impl Step {
     /// Returns whether the step may come before a boot, and may repeat at the next one.
     fn precedes_boot(&self) -> bool {
-        matches!(self, Self::SolicitV6 | Self::RequestV6 | Self::OtherInterface { .. })
+        matches!(self, Self::WakeSent | Self::SolicitV6 | Self::RequestV6 | Self::OtherInterface { .. })
     }
 
     /// Returns whether another step is the end of these reads, and no read.

@@ -133,6 +133,8 @@ pub enum Step {
     PoweredOn,
     /// The BMC accepted to cut the machine's power, or reported that it is off.
     PoweredOff,
+    /// Wake-on-LAN packets were sent to the machine. Nothing confirms that it was off, or that it woke.
+    WakeSent,
     /// The BMC accepted to boot the machine from the network.
     NetworkBootSet,
     /// The BMC did not do what was asked.
@@ -258,6 +260,11 @@ pub enum Step {
         /// What the script does.
         action: ScriptStep,
     },
+    /// The script that was just served has no config: nothing ties the client's address to the machine.
+    ConfigWithheld {
+        /// The client's address.
+        from: Option<IpAddr>,
+    },
     /// The boot script reported a failure.
     ScriptFailed {
         /// The command that failed, as our scripts name it.
@@ -323,6 +330,8 @@ pub enum Step {
     },
     /// The machine reported that its install is complete.
     Completed,
+    /// The machine reported that it is complete before its install began: its present system runs.
+    CompletedEarly,
     /// A report of completion was refused.
     CompletionRefused {
         /// The reason.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::boot::{BootProtocol, Reason};
 use crate::fleet::{
-    BootRisk, BootStage, BootTarget, Certainty, HostStatus, Phase, Power, PowerTransition, StallReason, TransitionState,
+    BootRisk, BootStage, Certainty, HostStatus, Phase, Power, PowerTransition, StallReason, TransitionState,
 };
 
 use super::Finding;
-use super::evidence::{DhcpClient, ElsewhereRequest, ScriptStep, Step};
+use super::evidence::{DhcpClient, ElsewhereRequest, Evidence, ScriptStep, Step};
+use super::image::KERNEL_TIMEOUT;
 use super::scene::{Boot, Progress, Scene};
 use super::text::{seconds, size};
 
@@ -24,8 +25,6 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 const DISK_BOOTS: usize = 3;
 /// Time without a sign of an installer after which somebody should look at its screen.
 const INSTALLER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Time after which a machine that was switched on has sent something.
-pub const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time after which a BMC that accepted to switch a machine on has done it.
 const POWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Number of config requests of an installed system, and their time, after which it waits for us.
@@ -289,6 +288,35 @@ pub fn installed_system_waits(scene: &Scene<'_>) -> Option<Finding> {
     )
 }
 
+/// Returns what was said of the last file that the installer asked for and that does not exist, unless it went on since.
+fn missing_file<'a>(boot: &Boot<'a>) -> Option<(&'a Evidence, &'a str)> {
+    let missing = |step: &Step| matches!(step, Step::Refused { reason: Reason::FileNotFound, .. });
+    let evidence = boot.fault(Progress::Image, missing)?;
+    let Step::Refused { message, .. } = &evidence.step else { return None };
+    Some((evidence, message))
+}
+
+/// The kernel or the installer asked for a file that does not exist, and for nothing since.
+pub fn file_missing(scene: &Scene<'_>) -> Option<Finding> {
+    let boot = scene.boot();
+    let (evidence, message) = missing_file(&boot)?;
+    // Installers ask for files that they can do without; once they have their config, they work without a word.
+    let is_early = matches!(scene.reached(), Progress::Script | Progress::Image | Progress::System)
+        && !boot.has(|step| matches!(step, Step::ConfigServed { .. } | Step::InstallerActive));
+    if !is_early || !scene.has_passed(evidence.last.max(boot.last()), KERNEL_TIMEOUT) {
+        return None;
+    }
+    Finding::new(
+        (INSTALL, StallReason::FileMissing),
+        Certainty::Likely,
+        format!(
+            "It asked for a file that does not exist, and for nothing in {} since: {message}",
+            seconds(scene.now.saturating_sub(evidence.last))
+        ),
+        "correct the name in the config or in the kernel arguments, or add the file",
+    )
+}
+
 /// The installer took its config and is silent.
 pub fn installer_silent(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
@@ -318,15 +346,18 @@ fn silent_installer(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
         Step::Login { .. } => Some("; its session is open"),
         _ => None,
     });
+    let missing =
+        missing_file(boot).map(|(_, message)| format!("; the last file that it asked for does not exist: {message}"));
     Finding::new(
         (INSTALL, StallReason::InstallerSilent),
         Certainty::Possible,
         format!(
-            "Its installer is silent for {}: it took its config ({}) and read {} of its image{}",
+            "Its installer is silent for {}: it took its config ({}) and read {} of its image{}{}",
             seconds(scene.now.saturating_sub(last)),
             size(octets),
             size(octets_read(boot)),
-            off.as_deref().or(session).unwrap_or_default()
+            off.as_deref().or(session).unwrap_or_default(),
+            missing.unwrap_or_default()
         ),
         "look at its screen: a disk that was not found, a mirror that does not answer, or a question",
     )
@@ -363,32 +394,6 @@ fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
             seconds(scene.now.saturating_sub(switched.last))
         ),
         "look at the BMC: restart it, or switch the machine on by hand",
-    )
-}
-
-/// The machine was switched on, and sends nothing.
-pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
-    let boot = scene.boot();
-    if scene.reached() != Progress::Power {
-        return None;
-    }
-    let evidence = boot.find(|step| matches!(step, Step::PoweredOn))?;
-    let is_to_boot = scene.host.is_some_and(|host| {
-        host.spec.image != BootTarget::LocalDisk && !matches!(host.status.phase, Phase::Installed | Phase::LocalBoot)
-    });
-    if !is_to_boot || !scene.has_passed(evidence.last, POWER_ON_TIMEOUT) {
-        return None;
-    }
-    Finding::new(
-        (BootStage::Power, StallReason::NoNetworkBoot),
-        Certainty::Possible,
-        format!(
-            "It was switched on {} ago and has sent nothing{}: most often network boot is off or behind the disk in its boot \
-             order; or its cable or VLAN is another",
-            seconds(scene.now.saturating_sub(evidence.last)),
-            if scene.segment.interface.is_empty() { String::new() } else { format!(" on {}", scene.segment.interface) }
-        ),
-        "set its next boot to PXE in the BMC, or look at its switch port",
     )
 }
 

@@ -275,7 +275,7 @@ fn mark(boot: &Boot<'_>, evidence: &Evidence) -> Option<(Uptime, LedgerStage)> {
     let is_firmware_ipxe = || !boot.has(|step| matches!(step, Step::Discover { client: DhcpClient::Firmware(..), .. }));
     let stage = match &evidence.step {
         // The last one counts: those before led to nothing.
-        Step::PoweredOn => return Some((evidence.last, LedgerStage::Power)),
+        Step::PoweredOn | Step::WakeSent => return Some((evidence.last, LedgerStage::Power)),
         Step::SolicitV6 => LedgerStage::Ipv6,
         Step::OtherInterface { client: DhcpClient::Firmware(..), .. } => LedgerStage::OtherInterface,
         Step::Discover { client, .. } | Step::Request { client, .. } => match client {

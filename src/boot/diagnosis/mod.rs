@@ -16,6 +16,7 @@ mod overload;
 mod power;
 mod program;
 mod scene;
+mod script;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -33,7 +34,7 @@ pub use evidence::{
     DhcpClient, Download, DownloadKind, DownloadOutcome, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step,
     TransferOutcome, TransferPace, Uptime,
 };
-pub use scene::Progress;
+pub use scene::{Progress, withheld_config};
 pub use text::describe;
 
 use scene::Scene;
@@ -168,6 +169,8 @@ const RULES: &[Rule] = &[
     image::login_refused,
     image::script_failed,
     image::nothing_to_boot,
+    script::config_withheld,
+    install::file_missing,
     image::medium_not_found,
     image::kernel_silent,
     download::loaded_kernel_silent,
@@ -175,8 +178,9 @@ const RULES: &[Rule] = &[
     image::image_unavailable,
     image::login_not_attempted,
     program::ipxe_other_interface,
-    program::script_unused,
-    program::script_not_requested,
+    script::script_unused,
+    script::script_refused,
+    script::script_not_requested,
     program::ipxe_no_address,
     program::program_missing,
     program::second_stage_missing,
@@ -204,5 +208,6 @@ const RULES: &[Rule] = &[
     install::bmc_failed,
     power::no_request_relayed,
     power::override_ignored,
-    install::no_network_boot,
+    power::no_network_boot,
+    power::old_system_runs,
 ];

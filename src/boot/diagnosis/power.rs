@@ -7,28 +7,40 @@ use crate::fleet::{BootStage, BootTarget, Certainty, Phase, Power, StallReason};
 
 use super::Finding;
 use super::evidence::{Evidence, Step};
-use super::install::{POWER_ON_TIMEOUT, bmc_address};
+use super::install::bmc_address;
 use super::scene::{Progress, Scene};
 use super::text::seconds;
 
+/// Time after which a machine that was switched on has sent something.
+pub const POWER_ON_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time between the setting of a boot device and the power-on that it is for.
 const OVERRIDE_LEAD: Duration = Duration::from_secs(600);
 
-/// Returns when a machine that is to boot from the network was switched on, if nothing was heard of it for long enough.
+/// Returns when a machine that is to boot from the network was switched on, or was sent Wake-on-LAN packets, if nothing was
+/// heard of it for long enough.
 fn unheard_power_on<'a>(scene: &Scene<'a>) -> Option<&'a Evidence> {
     if scene.reached() != Progress::Power {
         return None;
     }
-    let switched = scene.boot().find(|step| matches!(step, Step::PoweredOn))?;
+    let switched = scene.boot().find(|step| matches!(step, Step::PoweredOn | Step::WakeSent))?;
     let is_to_boot = scene.host.is_some_and(|host| {
         host.spec.image != BootTarget::LocalDisk && !matches!(host.status.phase, Phase::Installed | Phase::LocalBoot)
     });
     (is_to_boot && scene.has_passed(switched.last, POWER_ON_TIMEOUT)).then_some(switched)
 }
 
+/// Returns what was done to switch a machine on, and how long ago.
+fn switched_on(scene: &Scene<'_>, switched: &Evidence) -> String {
+    let ago = seconds(scene.now.saturating_sub(switched.last));
+    match switched.step {
+        Step::WakeSent => format!("It was sent Wake-on-LAN packets {ago} ago"),
+        _ => format!("It was switched on {ago} ago"),
+    }
+}
+
 /// The BMC accepted to boot the machine from the network, and the machine booted something else.
 pub fn override_ignored(scene: &Scene<'_>) -> Option<Finding> {
-    let switched = unheard_power_on(scene)?;
+    let switched = unheard_power_on(scene).filter(|switched| switched.step == Step::PoweredOn)?;
     let all = scene.boots.iter().rev().flat_map(|boot| boot.steps.iter().rev());
     let mut set = all.filter(|evidence| evidence.step == Step::NetworkBootSet);
     let is_for_it = |set: &Evidence| {
@@ -69,12 +81,56 @@ pub fn no_request_relayed(scene: &Scene<'_>) -> Option<Finding> {
         (BootStage::Power, StallReason::NoRequestRelayed),
         Certainty::Possible,
         format!(
-            "It was switched on {} ago and has sent nothing, and no machine near {address} was ever heard: most often the router \
-             of its network does not forward DHCP requests to {us}; or network boot is off",
-            seconds(scene.now.saturating_sub(switched.last))
+            "{} and has sent nothing, and no machine near {address} was ever heard: most often the router of its network does \
+             not forward DHCP requests to {us}; or network boot is off{}",
+            switched_on(scene, switched),
+            if switched.step == Step::WakeSent { "; or it did not wake" } else { "" }
         ),
         format!(
             "add {us} to the helper addresses (DHCP relay) of the router of {address}; then look at its boot order"
         ),
+    )
+}
+
+/// The machine was switched on, and sends nothing.
+pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
+    let switched = unheard_power_on(scene)?;
+    let interface = &scene.segment.interface;
+    let on = if interface.is_empty() { String::new() } else { format!(" on {interface}") };
+    let (cause, remedy) = match switched.step {
+        // Nothing confirms that it was off, or that it woke.
+        Step::WakeSent => (
+            "most often Wake-on-LAN is off in its firmware, or its network adapter has no power while it is off; or network boot \
+             is off, it was on already, or its cable or VLAN is another",
+            "switch Wake-on-LAN and network boot on in its firmware, or switch it on by hand",
+        ),
+        _ => (
+            "most often network boot is off or behind the disk in its boot order; or its cable or VLAN is another",
+            "set its next boot to PXE in the BMC, or look at its switch port",
+        ),
+    };
+    Finding::new(
+        (BootStage::Power, StallReason::NoNetworkBoot),
+        Certainty::Possible,
+        format!("{} and has sent nothing{on}: {cause}", switched_on(scene, switched)),
+        remedy,
+    )
+}
+
+/// The system that is to be replaced runs: it reported that it is complete before the install began.
+pub fn old_system_runs(scene: &Scene<'_>) -> Option<Finding> {
+    let early = scene.boot().fault(Progress::Power, |step| *step == Step::CompletedEarly)?;
+    if !scene.is_in(Phase::Assigned) {
+        return None;
+    }
+    Finding::new(
+        (BootStage::Power, StallReason::NoNetworkBoot),
+        Certainty::Certain,
+        format!(
+            "It has not booted from the network since its install was requested: its present system runs, and reported \
+             'complete' {} ago. The install stays due",
+            seconds(scene.now.saturating_sub(early.last))
+        ),
+        "set its next boot to the network and restart it, or put network boot first in its boot order",
     )
 }

@@ -6,9 +6,7 @@ use crate::boot::Reason;
 use crate::fleet::{Architecture, BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::evidence::{
-    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, SCRIPTS, ScriptStep, Step, TransferOutcome, Uptime,
-};
+use super::evidence::{DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, Step, TransferOutcome, Uptime};
 use super::scene::{Boot, Progress, Refusal, Scene};
 use super::text::{plural, seconds, size};
 
@@ -26,8 +24,6 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time in which iPXE gives up DHCP (1, 2, 4 and 8 s, at most 10).
 pub const IPXE_DHCP_TIMEOUT: Duration = Duration::from_secs(9);
-/// Time from iPXE's address to its request for the script.
-pub const SCRIPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A transfer of a boot program or another file.
 struct Transfer<'a> {
@@ -129,7 +125,7 @@ pub fn grub_refused(scene: &Scene<'_>) -> Option<Finding> {
         (PROGRAM, StallReason::GrubRefused),
         Certainty::Likely,
         format!("shim loaded {file} and did not run it: one of the two is older than the other's revocations (SBAT)"),
-        "stage both from the same release: firmware/stage",
+        "take both from one release: install bootlatch-firmware again, or run firmware/stage",
     )
 }
 
@@ -189,7 +185,7 @@ pub fn program_missing(scene: &Scene<'_>) -> Option<Finding> {
         (PROGRAM, StallReason::ProgramMissing),
         Certainty::Certain,
         format!("It asked over {} for a file that does not exist: {message}", protocol.name()),
-        "run firmware/stage, or set another program in [programs]",
+        "install bootlatch-firmware, or run firmware/stage, or set another program in [programs]",
     )
 }
 
@@ -436,66 +432,6 @@ pub fn ipxe_no_address(scene: &Scene<'_>) -> Option<Finding> {
         )
     };
     Finding::new((SCRIPT, StallReason::IpxeNoAddress), Certainty::Likely, message, remedy)
-}
-
-/// iPXE has its address and does not ask for its script.
-pub fn script_not_requested(scene: &Scene<'_>) -> Option<Finding> {
-    let boot = scene.boot();
-    if scene.reached() != Progress::IpxeAddress {
-        return None;
-    }
-    let request = boot.find(|step| matches!(step, Step::Request { client: DhcpClient::Ipxe, .. }))?;
-    // A program that loads another one gets its address first. Behind a relay iPXE waits for a router, up to 16 s.
-    let loads = boot.steps.iter().any(|evidence| {
-        evidence.last > request.last && matches!(evidence.step, Step::FileRequested { .. } | Step::Transfer { .. })
-    });
-    let is_relayed = boot.has(|step| matches!(step, Step::Discover { relay: Some(_), .. }));
-    let patience = if is_relayed { 2 * SCRIPT_TIMEOUT } else { SCRIPT_TIMEOUT };
-    if loads || !scene.has_passed(request.last, patience) {
-        return None;
-    }
-    let url = boot.find_map(|evidence| match &evidence.step {
-        Step::Offered { file, .. } => Some(&**file),
-        _ => None,
-    });
-    let url = url.map_or_else(String::new, |url| format!(" {url}"));
-    let us = scene.segment.address.map_or_else(|| "this server".to_owned(), |address| address.to_string());
-    let (cause, certainty) = if scene.segment.is_half_open {
-        (format!("its connection arrives, and the answers of {us} are lost on the way back"), Certainty::Certain)
-    } else {
-        (format!("TCP 80 to {us} is closed on the way"), Certainty::Likely)
-    };
-    Finding::new(
-        (SCRIPT, StallReason::ScriptNotRequested),
-        certainty,
-        format!("iPXE has its address and that of its script,{url}, and did not come: {cause}"),
-        format!("let TCP 80 to {us} through; look at its netmask and gateway"),
-    )
-}
-
-/// iPXE got its script over TFTP and did nothing with it.
-pub fn script_unused(scene: &Scene<'_>) -> Option<Finding> {
-    let boot = scene.boot();
-    let (_, action) = scene.script()?;
-    if scene.reached() != Progress::Script || !matches!(action, ScriptStep::Attach | ScriptStep::Load) {
-        return None;
-    }
-    let Transfer { evidence, file, outcome: TransferOutcome::Complete, .. } = last_transfer(&boot)? else {
-        return None;
-    };
-    let is_last = evidence.last + Duration::from_secs(2) >= scene.last_progress();
-    if !SCRIPTS.contains(&file) || !is_last || !scene.has_passed(evidence.last, PROGRAM_TIMEOUT) {
-        return None;
-    }
-    Finding::new(
-        (SCRIPT, StallReason::ScriptUnused),
-        Certainty::Likely,
-        format!(
-            "It got its boot script over TFTP ({file}) and did nothing with it: its boot program hangs, or TCP 3260 and 80 are \
-             dropped on the way"
-        ),
-        "look at its screen; give it another boot program by an override; let TCP 80 and 3260 through",
-    )
 }
 
 /// iPXE asks over another interface than the one that the firmware booted from.

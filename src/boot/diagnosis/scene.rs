@@ -1,6 +1,7 @@
 //! What the rules of the diagnosis look at: a machine's boots, one by one, and how far each has come.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::boot::{Protocol, Reason};
@@ -51,7 +52,7 @@ impl Progress {
     /// Returns what a step shows of the progress; `None` for a step that is a fault or another machine's.
     pub fn of(step: &Step) -> Option<Self> {
         Some(match step {
-            Step::PoweredOn => Self::Power,
+            Step::PoweredOn | Step::WakeSent => Self::Power,
             Step::Discover { client, .. } => match client {
                 DhcpClient::Firmware(..) => Self::Discover,
                 DhcpClient::Ipxe => Self::IpxeDiscover,
@@ -94,12 +95,14 @@ impl Progress {
             | Step::Refused { .. }
             | Step::Unreachable { .. }
             | Step::ArpUnanswered { .. }
+            | Step::ConfigWithheld { .. }
             | Step::ScriptFailed { .. }
             | Step::LoginRefused { .. }
             | Step::AskedFromElsewhere { .. }
             | Step::ReadFailed { .. }
             | Step::BadRange { .. }
             | Step::InstallerFailed { .. }
+            | Step::CompletedEarly
             | Step::CompletionRefused { .. }
             | Step::BmcFailed { .. }
             | Step::OtherInterface { .. } => return None,
@@ -158,6 +161,8 @@ impl<'a> Boot<'a> {
     /// Returns the time of the last step of the machine itself. What this server tries again, and gives up, is none.
     pub fn last(&self) -> Uptime {
         let is_own = |step: &Step| match step {
+            Step::WakeSent => false,
+            Step::CompletedEarly => true,
             Step::Transfer { outcome: TransferOutcome::Silent | TransferOutcome::Failed, .. } => false,
             Step::Download(download) => download.outcome != DownloadOutcome::Silent,
             step => Progress::of(step).is_some(),
@@ -197,6 +202,8 @@ pub fn divide(steps: &[Evidence]) -> Vec<Boot<'_>> {
             Step::Discover { client: DhcpClient::Firmware(..), .. } => has_begun,
             // The firmware is iPXE: it has its script already, and begins again.
             Step::Discover { client: DhcpClient::Ipxe, .. } => begun_at_script,
+            // It wakes no machine that is on.
+            Step::WakeSent => is_late(&steps[..index], evidence),
             // Firmware that fails over IPv4 goes on over IPv6, in the same boot.
             Step::SolicitV6 => begun_at_script || is_late(&steps[..index], evidence),
             // The DISCOVERs of machines that another server's boot file sends here are not heard.
@@ -208,13 +215,23 @@ pub fn divide(steps: &[Evidence]) -> Vec<Boot<'_>> {
             begins.push(begin.min(index));
             (begun_at_script, has_begun, has_system) = (false, false, false);
         }
-        let is_power = matches!(evidence.step, Step::PoweredOn | Step::SolicitV6);
+        let is_power = matches!(evidence.step, Step::PoweredOn | Step::WakeSent | Step::SolicitV6);
         has_begun |= !is_power && Progress::of(&evidence.step).is_some();
         begun_at_script |= matches!(evidence.step, Step::Script { .. });
         has_system |= matches!(evidence.step, Step::ConfigServed { .. } | Step::InstallerActive | Step::Completed);
     }
     let ends = begins.iter().skip(1).copied().chain([steps.len()]);
     begins.iter().zip(ends).map(|(begin, end)| Boot::new(&steps[*begin..end])).collect()
+}
+
+/// Returns the address that the last script was asked from, if that script has no config for want of evidence: the step is
+/// recorded after the script.
+pub fn withheld_config(steps: &[Evidence]) -> Option<Option<IpAddr>> {
+    let last = steps.iter().rev().find(|evidence| matches!(evidence.step, Step::Script { .. }))?.last;
+    steps.iter().rev().find_map(|evidence| match evidence.step {
+        Step::ConfigWithheld { from } if evidence.last >= last => Some(from),
+        _ => None,
+    })
 }
 
 /// Returns whether a step shows that the machine is on.
@@ -353,6 +370,11 @@ impl<'a> Scene<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Returns the address that the last script was asked from, if that script has no config for want of evidence.
+    pub fn withheld_config(&self) -> Option<Option<IpAddr>> {
+        withheld_config(self.boot().steps)
     }
 
     /// Returns the script of the present boot, if it is the last that the machine asked for.

@@ -6,6 +6,7 @@ mod images;
 mod installs;
 mod programs;
 mod restarts;
+mod scripts;
 mod server_faults;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -34,6 +34,7 @@ pub fn size(octets: u64) -> String {
 pub fn describe(step: &Step) -> String {
     match step {
         Step::PoweredOn => "switched on, or restarted".to_owned(),
+        Step::WakeSent => "Wake-on-LAN packets sent".to_owned(),
         Step::NetworkBootSet => "the BMC is to boot it from the network".to_owned(),
         Step::PoweredOff => "switched off".to_owned(),
         Step::BmcFailed { message, .. } => format!("BMC: {message}"),
@@ -67,6 +68,10 @@ pub fn describe(step: &Step) -> String {
         Step::HeadRequested { file, size: whole } => format!("HTTP: size of {file} asked ({})", size(*whole)),
         Step::Download(download) => describe_download(download),
         Step::Script { action } => format!("boot script: {}", describe_script(*action)),
+        Step::ConfigWithheld { from } => {
+            let from = from.map_or_else(String::new, |from| format!(" ({from})"));
+            format!("this script has no config: nothing ties the address that it was asked from{from} to the machine")
+        }
         Step::ScriptFailed { command, errno } => format!("script reports that {command} failed: {errno:#010x}"),
         Step::Login { image } => format!("iSCSI login to {image}"),
         Step::LoginRefused { target, reason, from } => {
@@ -91,6 +96,7 @@ pub fn describe(step: &Step) -> String {
         Step::InstallerActive => "the installer is active".to_owned(),
         Step::InstallerFailed { source, message } => format!("{source}: {message}"),
         Step::Completed => "install reported complete".to_owned(),
+        Step::CompletedEarly => "reported complete before the install began".to_owned(),
         Step::CompletionRefused { reason } => format!("report of completion refused: {reason}"),
         Step::OtherInterface { mac, client: by } => format!("DISCOVER of {} over its interface {mac}", client(by)),
     }

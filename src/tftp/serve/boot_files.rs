@@ -61,7 +61,7 @@ pub fn read_programs<'a>(
             }
             None => {
                 let path = settings.folders.first().map(|folder| folder.join(&*program.0)).unwrap_or_default();
-                tracing::warn!(path = %path.display(), "boot program missing: run firmware/stage");
+                tracing::warn!(path = %path.display(), "boot program missing: install bootlatch-firmware, or run firmware/stage");
             }
         }
     }
@@ -202,7 +202,7 @@ impl BootFiles {
     async fn script(&self, facts: Option<Facts>, form: ScriptFormat, at: Option<IpAddr>) -> FileAnswer {
         let Some(facts) = facts else { return FileAnswer::NotFound };
         let (decided, pending) = self.gate.offer_script(&facts, Protocol::Tftp, at).await;
-        self.gate.trace_script(facts.mac, &decided, form);
+        self.gate.trace_script(&facts, &decided, form);
         let script = FileContent::Shared(self.gate.render(&facts, &decided, form, at).into());
         match pending {
             Some(offer) => FileAnswer::Confirmable(script, self.on_first_ack(offer)),
@@ -297,10 +297,9 @@ fn missing_file(gate: &Gate, asked: &RequestedFile) -> Option<String> {
     }
     let is_needed =
         |path: &&RelativePath| gate.site().has_program(path.as_str()) || SECOND_STAGE.contains(&path.as_str());
-    paths
-        .iter()
-        .find(is_needed)
-        .map(|path| format!("boot program {path} is missing in firmware_dir: run firmware/stage"))
+    paths.iter().find(is_needed).map(|path| {
+        format!("boot program {path} is missing in firmware_dir: install bootlatch-firmware, or run firmware/stage")
+    })
 }
 
 /// Records an event of the TFTP server in the counters, the log and the timeline.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::evidence::{DhcpClient, ScriptStep, Step, TransferOutcome, Uptime};
 use super::super::scene::{Boot, Progress};
-use super::super::{image, install, network, program};
+use super::super::{image, network, power, program, script};
 use super::LedgerStage;
 
 /// Pause of our script that waits for an image, and some time for the request.
@@ -40,7 +40,7 @@ pub fn next_step(boot: &Boot<'_>, is_held: bool, install_timeout: Duration) -> O
             let text = "gives IPv6 up and asks over IPv4";
             return Some(NextStep { stage: LedgerStage::Ipv6, text, due: Some(first + IPV6_TIMEOUT) });
         }
-        Progress::Power => (LedgerStage::Power, "sends its first request", Some(install::POWER_ON_TIMEOUT)),
+        Progress::Power => (LedgerStage::Power, "sends its first request", Some(power::POWER_ON_TIMEOUT)),
         Progress::Discover => (LedgerStage::Dhcp, "takes an address", Some(network::OFFER_TIMEOUT)),
         Progress::Address => (LedgerStage::Dhcp, "asks for its boot file", Some(network::BOOT_FILE_TIMEOUT)),
         Progress::ProxyRequest => (LedgerStage::Dhcp, "asks for its boot file", Some(network::PROXY_TIMEOUT)),
@@ -60,7 +60,7 @@ pub fn next_step(boot: &Boot<'_>, is_held: bool, install_timeout: Duration) -> O
             (LedgerStage::ProgramStart, "takes an address again, for iPXE", Some(program::IPXE_DHCP_TIMEOUT))
         }
         Progress::IpxeDiscover => (LedgerStage::Dhcp, "takes an address", Some(program::IPXE_DHCP_TIMEOUT)),
-        Progress::IpxeAddress => (LedgerStage::Script, "asks for its script", Some(program::SCRIPT_TIMEOUT)),
+        Progress::IpxeAddress => (LedgerStage::Script, "asks for its script", Some(script::SCRIPT_TIMEOUT)),
         Progress::Script => after_script(boot)?,
         Progress::Image => (
             LedgerStage::Kernel,

@@ -29,7 +29,14 @@ fn d2_and_d3_refused_logins() {
     let refused = |reason| Step::LoginRefused { target: "iqn:old".into(), reason, from: VM.into() };
     let story = || Story::new().script(0.0, 1, ScriptStep::Attach);
     story().see(6.0, refused(None)).stalls(7.0, StallReason::LoginRefused, Certain, "iqn:old|is to boot live");
-    story().see(6.0, refused(Some(Reason::ChapFailed))).stalls(7.0, StallReason::LoginRefused, Certain, "CHAP");
+    for (reason, words) in [
+        (Reason::ChapFailed, "CHAP"),
+        (Reason::OtherImageAssigned, "iqn:old|is to boot live"),
+        (Reason::ImageUnavailable, "the image cannot be served now"),
+        (Reason::NotAssigned, "from 10.66.0.101|no image is assigned"),
+    ] {
+        story().see(6.0, refused(Some(reason))).stalls(7.0, StallReason::LoginRefused, Certain, words);
+    }
     let from: IpAddr = [10, 66, 0, 102].into();
     let login =
         Step::AskedFromElsewhere { what: ElsewhereRequest::Login, from, neighbour: Some(OTHER_MAC), has_token: false };

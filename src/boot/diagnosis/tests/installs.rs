@@ -20,6 +20,42 @@ fn e1_and_e5_the_installer() {
 }
 
 #[test]
+fn e4_a_file_of_the_config_does_not_exist() {
+    let missing = |story: Story, at| {
+        let message = "the config cfg has no file \"user-data\"; it has ks.cfg".into();
+        story.see(at, Step::Refused { protocol: Protocol::Http, reason: Reason::FileNotFound, message })
+    };
+    let story = Story::new().script(0.0, 1, ScriptStep::Attach).read(7.0, 300_000, false).phase(Phase::Offered);
+    let story = missing(story, 30.0).waits(31.0, 90.0);
+    let story = story.stalls(90.0, StallReason::FileMissing, Likely, "in 60 s since|has no file \"user-data\"");
+    story.see(91.0, Step::ConfigServed { octets: 9 }).stays_well(92.0);
+    // Installers can do without some files.
+    let story = missing(Story::new().install(0.0, 1, 3_100_000), 20.0).stays_well(600.0);
+    story.stalls(8.0 + 900.0, StallReason::InstallerSilent, Possible, "does not exist: the config cfg has no file");
+}
+
+#[test]
+fn e8_the_system_that_is_to_be_replaced_runs() {
+    let early = || Story::new().see(0.0, Step::CompletedEarly);
+    let story = early().stalls(1.0, StallReason::NoNetworkBoot, Certain, "its present system runs|stays due");
+    story.discover(60.0, 1).stays_well(61.0);
+    early().phase(Phase::Installed).stays_well(1.0);
+    // A network boot that was tried, and why it failed, says more.
+    let tried =
+        Story::new().discover(0.0, 1).offered(0.0).discover(4.0, 1).discover(12.0, 1).see(60.0, Step::CompletedEarly);
+    tried.stalls(61.0, StallReason::NoAddressOffered, Certain, "3 times in 12 s");
+}
+
+#[test]
+fn e12_a_host_that_is_held_in_its_install() {
+    let held = Story::new().install(0.0, 1, 3_100_000).phase(Phase::Held).refused(20.0, Reason::Held);
+    held.stalls(21.0, StallReason::Held, Certain, "is held").phase(Phase::LocalBoot).stays_well(21.0);
+    let refused = Step::LoginRefused { target: "iqn:live".into(), reason: Some(Reason::Held), from: VM.into() };
+    let held = Story::new().script(0.0, 1, ScriptStep::Attach).phase(Phase::Held).see(6.0, refused);
+    held.stalls(7.0, StallReason::LoginRefused, Certain, "held until an operator decides");
+}
+
+#[test]
 fn e6_and_e7_the_report_of_completion() {
     let story = Story::new().install(0.0, 1, 1_600_000).script(700.0, 2, ScriptStep::Attach);
     let story = story.stalls(
@@ -69,6 +105,26 @@ fn f_power() {
     story.host.as_mut().unwrap().status.power_error = Some(Box::new(error));
     let story = story.stalls(1.0, StallReason::BmcFailed, Likely, "asked again: 401");
     story.see(2.0, failed(true)).stalls(3.0, StallReason::BmcFailed, Certain, "asked: 401");
+    let mut story = Story::new().see(0.0, Step::PoweredOn);
+    let status = &mut story.host.as_mut().unwrap().status;
+    let change = crate::fleet::PowerTransition::new(crate::fleet::PowerOperation::On, jiff::Timestamp::UNIX_EPOCH);
+    (status.power, status.power_transition) = (Some(crate::fleet::Power::Off), Some(Box::new(change)));
+    let story =
+        story.waits(10.0, 30.0).stalls(30.0, StallReason::BmcFailed, Certain, "30 s ago|still reports it as off");
+    story.discover(31.0, 1).stays_well(32.0);
+}
+
+#[test]
+fn f_wake_on_lan_confirms_nothing() {
+    let story = Story::new().see(0.0, Step::WakeSent).waits(10.0, 300.0);
+    let story =
+        story.stalls(300.0, StallReason::NoNetworkBoot, Possible, "Wake-on-LAN packets 5 min ago|on eth0|on already");
+    story.discover(310.0, 1).stays_well(311.0);
+    // Packets for a machine that boots change nothing; later ones are another boot.
+    let stuck = || Story::new().program(0.0, 1).see(30.0, Step::WakeSent);
+    stuck().stalls(31.0, StallReason::ProgramSilent, Likely, "silent");
+    let again = stuck().see(400.0, Step::WakeSent).waits(401.0, 700.0);
+    again.stalls(700.0, StallReason::NoNetworkBoot, Possible, "Wake-on-LAN");
 }
 
 #[test]

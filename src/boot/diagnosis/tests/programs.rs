@@ -43,6 +43,14 @@ fn b9_and_b10_transfers_that_end_in_the_middle() {
 }
 
 #[test]
+fn b11_a_transfer_in_small_blocks_is_slow() {
+    let story = Story::new().address(0.0, 1).rrq(1.0, 1).transfer(2.0, TransferOutcome::UnderWay, 512).stays_well(20.0);
+    let story = story.transfer(21.0, TransferOutcome::Slow, 101_000);
+    let story = story.stalls(21.5, StallReason::TransferSlow, Certain, "101 kB of 250 kB of snponly.efi|512 octets");
+    story.transfer(49.0, TransferOutcome::Complete, 250_000).stays_well(50.0);
+}
+
+#[test]
 fn b13_and_b14_wrong_or_missing_programs() {
     let story = Story::new().address(0.0, 1).rrq(1.0, 1).refused(1.1, Reason::FileNotFound);
     story.stalls(2.0, StallReason::ProgramMissing, Certain, "does not exist");
@@ -86,19 +94,6 @@ fn c1_ipxe_gets_no_address() {
         .stalls(12.0, StallReason::IpxeNoAddress, Likely, "though its firmware got one|spanning tree")
         .request_as(13.0, DhcpClient::Ipxe)
         .stays_well(14.0);
-}
-
-#[test]
-fn c3_ipxe_does_not_come_for_its_script() {
-    let story = Story::new().program(0.0, 1).discover_as(3.0, 9, 1, DhcpClient::Ipxe).request_as(4.0, DhcpClient::Ipxe);
-    let story = story.stalls(14.0, StallReason::ScriptNotRequested, Likely, "TCP 80 to 10.66.0.2 is closed");
-    let story = story.with(|one| one.is_half_open = true).stalls(
-        14.0,
-        StallReason::ScriptNotRequested,
-        Certain,
-        "lost on the way back",
-    );
-    story.see(15.0, Step::Script { action: ScriptStep::Attach }).stays_well(16.0);
 }
 
 #[test]
