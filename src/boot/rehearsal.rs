@@ -97,6 +97,9 @@ pub struct RehearsedBoot {
     pub address: Option<IpAddr>,
     /// Sentences on what is assumed about the machine.
     pub assumptions: Vec<String>,
+    /// What will not work at this boot, or has no effect on it, as far as it is known before; absent if nothing is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The steps, in their order.
     pub steps: Vec<Step>,
 }

@@ -140,6 +140,9 @@ fn format_boot(out: &mut String, boot: &Value) {
     list(&boot["assumptions"]).for_each(|one| {
         let _ = writeln!(out, "  assumed: {}", text(one));
     });
+    list(&boot["warnings"]).for_each(|one| {
+        let _ = writeln!(out, "  warning: {}", text(one));
+    });
     let mut is_over = false;
     for (number, step) in (1..).zip(list(&boot["steps"])) {
         if step["isReached"] == false && !is_over {
@@ -300,7 +303,7 @@ mod tests {
         let decision = |verdict: &str, message: &str| json!({"verdict": verdict, "message": message});
         let rehearsal = json!({
             "machine": {"mac": "52:54:00:00:00:01", "host": "default/vm", "phase": "Held"}, "isRedacted": true,
-            "boots": [{"architecture": "bios", "vendorClass": "PXEClient", "assumptions": ["x"],
+            "boots": [{"architecture": "bios", "vendorClass": "PXEClient", "assumptions": ["x"], "warnings": ["spec.image: y"],
                        "interface": {"name": "lan0", "address": "10.0.0.2", "mode": "proxy"},
                        "steps": [
                            {"step": "discover", "isReached": true, "decision": decision("chainload", "m"), "dhcp": {"reply": reply, "to": "broadcast"}},
@@ -311,7 +314,7 @@ mod tests {
         let text = format_rehearsal(&rehearsal);
         for expected in [
             "Host default/vm (52:54:00:00:00:01), phase Held\n",
-            "bios (PXEClient) at lan0 10.0.0.2, proxy mode\n  assumed: x\n  1. DHCPDISCOVER of the firmware: chainload\n",
+            "bios (PXEClient) at lan0 10.0.0.2, proxy mode\n  assumed: x\n  warning: spec.image: y\n  1. DHCPDISCOVER of the firmware: chainload\n",
             "OFFER to broadcast, 300 octets\n",
             " 60 class identifier              PXEClient\n",
             "a.efi\n",

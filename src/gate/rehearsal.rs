@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use ipnet::Ipv4Net;
 
+use crate::boot::diagnosis::withheld_config;
 use crate::boot::identity::{Candidate, Evidence, Origin, TokenEvidence, admit, judge};
 use crate::boot::rehearsal::{
     Attachment, InterfaceSummary, KernelArguments, RehearsedClient, ServedFile, Step, StepDecision,
@@ -13,13 +14,13 @@ use crate::boot::rehearsal::{
 use crate::boot::{Facts, KernelLine, Reason, ScriptFormat, Stage, Verdict, render};
 use crate::bounds::Source;
 use crate::fleet::lifecycle::advance;
-use crate::fleet::{BootConfig, EntryPoint, Host, Lease, Mac, Object};
+use crate::fleet::{Architecture, BootConfig, EntryPoint, Host, Lease, Mac, Object};
 use crate::gate::enrolment::refusal_reason;
 use crate::gate::interfaces::HeardNetwork;
 use crate::gate::media::{ConfigVisibility, is_attached_over_http, lease_path};
 use crate::gate::script::config_url;
 use crate::gate::{Gate, HostDecision};
-use crate::store::{StoreError, now};
+use crate::store::{StoreError, check_boot, now};
 
 pub use crate::gate::script::SecretDisplay;
 
@@ -152,10 +153,12 @@ impl Gate {
     /// server gives it.
     pub fn rehearse_evidence(&self, mac: Mac, address: Option<IpAddr>, is_on_link: bool, is_leased: bool) -> Evidence {
         let Some(address) = address else {
-            return Evidence { origin: Origin::Network, neighbour: Some(mac), ..Evidence::default() };
+            let neighbour = is_on_link.then_some(mac);
+            return Evidence { origin: Origin::Network, neighbour, ..Evidence::default() };
         };
         let mut evidence = self.gather(Some(address), Some(mac), None);
-        if is_on_link {
+        // An address that another machine has is not this one's, unless our DHCP server gives it.
+        if is_on_link && (evidence.neighbour.is_none() || is_leased) {
             evidence.neighbour = Some(mac);
         }
         if is_leased {
@@ -164,6 +167,24 @@ impl Gate {
             evidence.lease = Some(Candidate { mac, has_other_spec_ip, is_elsewhere: false });
         }
         evidence
+    }
+
+    /// Returns whether machines reach one of our addresses through a NAT: another one is advertised.
+    pub fn is_behind_nat(&self, at: IpAddr) -> bool {
+        self.site().advertised.iter().any(|(own, told)| *own == at || *told == at)
+    }
+
+    /// Returns the address that the machine's last script was asked from, if nothing tied that address to it.
+    pub fn last_untied_address(&self, mac: Mac) -> Option<IpAddr> {
+        withheld_config(&self.traces.look_up(mac)?.steps)?
+    }
+
+    /// Returns what will not work at a boot of a host whose machine has some firmware.
+    pub fn rehearse_warnings(&self, host: &Host, firmware: Option<Architecture>) -> Vec<String> {
+        let mut host = host.clone();
+        host.status.firmware = firmware.or(host.status.firmware);
+        check_boot(&self.store.load(), &mut host, self.site().install.completion);
+        host.status.warnings
     }
 
     /// Decides whether the machine may load a boot program under its own path.
@@ -256,12 +277,17 @@ impl Gate {
         })
     }
 
-    /// Decides which config the installer is served that has the token of the machine's script.
+    /// Decides which config the installer is served. `has_token`: the machine's script contains its token.
     ///
     /// # Errors
     /// The reason for the refusal.
-    pub fn rehearse_config(&self, machine: &RehearsedMachine) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
-        let evidence = Evidence { token: TokenEvidence::Valid(machine.mac), ..machine.evidence };
+    pub fn rehearse_config(
+        &self,
+        machine: &RehearsedMachine,
+        has_token: bool,
+    ) -> Result<(Arc<Host>, Arc<BootConfig>), Reason> {
+        let token = if has_token { TokenEvidence::Valid(machine.mac) } else { TokenEvidence::Absent };
+        let evidence = Evidence { token, ..machine.evidence };
         let admitted = admit(&evidence, self.site().config_access.require).map_err(|refusal| refusal.reason)?;
         self.config_for(&Facts { mac: admitted, ..machine.facts(Stage::Installer) }, machine.host.clone())
     }

@@ -10,7 +10,7 @@ use crate::fleet::{Host, Key, Kind, Mac, Name};
 use super::snapshot::Snapshot;
 
 /// Checks the boot of a host, and writes the result in its status.
-pub(super) fn check_boot(state: &Snapshot, host: &mut Host, completion: Completion) {
+pub fn check_boot(state: &Snapshot, host: &mut Host, completion: Completion) {
     let image = host.spec.image.image().and_then(|name| state.image(name));
     let found = image.map(|image| {
         let found = BootReferences {

@@ -37,6 +37,7 @@ use crate::event::{DurationHistogram, Entry, Event, HostCounters, Notification};
 use crate::fleet::lifecycle::InstallPolicy;
 use crate::fleet::{Key, Lease, Mac, Object};
 
+pub use boot_check::check_boot;
 pub use change::{Change, Expect, Observation};
 pub use clock::now;
 pub use error::StoreError;

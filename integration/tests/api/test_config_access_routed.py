@@ -76,6 +76,45 @@ def test_unverified_claims(lan):
         assert code == 422 and said["details"]["causes"][0]["field"] == "spec.ip", f"{address} is refused as a host's address: {said}"
 
 
+def rehearsal(box, name, query=""):
+    """Returns what is assumed of a host's BIOS boot, its script, and the decision on its config."""
+    code, rehearsed = box.api("GET", f"{HOSTS}/{name}/rehearsal?arch=bios{query}")
+    assert code == 200, rehearsed
+    boot = rehearsed["boots"][0]
+    steps = {step["step"]: step for step in boot["steps"]}
+    return " ".join(boot["assumptions"]), steps["script"], steps.get("config")
+
+
+def test_a_rehearsal_knows_what_it_knows_of_the_address(lan):
+    """A machine behind a router is promised what it then gets; where its address is not known, that is said."""
+    (lan.folder / "undionly.kpxe").write_bytes(b"a boot program")
+    box, near, far, _ = routed_network(lan, "", FAR, SECOND)
+    assumed, script, config = rehearsal(box, "far", f"&address={FAR}")
+    assert "nothing ties that address" in assumed and not config["isReached"] and config["decision"]["verdict"] == "ignore", (assumed, config)
+    assert script["script"]["text"] == far.script(), "the script without a config is the one that the machine gets"
+    assert far.ask("/api/v1/bootconfig")[0] == 404
+    assumed, script, config = rehearsal(box, "far")
+    assert f"{FAR} as for its last script" in assumed and script["script"]["text"] == far.script() and not config["isReached"], (assumed, config)
+    shown = run(os.environ["BOOTLATCH"], "rehearse", "far", "--arch", "bios", "--server", f"unix:{box.state}/api.sock")
+    assert f"assumed: it asks from {FAR}" in shown, shown
+    eventually(lambda: box.status("far").get("stall"))
+    why = run(os.environ["BOOTLATCH"], "host", "why", "far", "--server", f"unix:{box.state}/api.sock")
+    assert "Its script has no config" in why and FAR in why and "trusted_subnets" in why, why
+    assert near.script() and rehearsal(box, "far", f"&address={NEAR}")[1]["decision"]["reason"] == "address_of_other_machine"
+    box.change("far", ip=FAR)
+    assumed, _, config = rehearsal(box, "far")
+    assert config["isReached"] and config["config"]["name"] == "secret" and "behind a router" in assumed, (assumed, config)
+    assert token_of(far.script()) and far.ask("/api/v1/bootconfig") == (200, SECRET), "the machine gets what is promised"
+
+
+def test_a_rehearsal_before_a_nat_promises_no_config(lan):
+    (lan.folder / "undionly.kpxe").write_bytes(b"a boot program")
+    box, *_ = routed_network(lan, 'advertise = "192.0.2.9"\n[dhcp]\nmode = "off"\n', FAR)
+    assumed, script, config = rehearsal(box, "far")
+    assert "a NAT is before this server" in assumed and "192.0.2.9" in script["script"]["text"] and not config["isReached"], (assumed, config)
+    assert rehearsal(box, "far", f"&address={NEAR}")[2]["isReached"], "a machine on the link is tied by the neighbour table"
+
+
 @pytest.mark.parametrize("mode", ["token", "both"])
 def test_tokens(lan, mode):
     """The configuration requires a script's token: an unverified claim gets none, and every form of the config needs it."""

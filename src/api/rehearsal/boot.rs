@@ -1,10 +1,11 @@
 //! One rehearsed boot: from the DHCP messages over program, script and image to the config.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::api::machine::configs::nocloud_file;
+use crate::boot::identity::{ClientIdentity, judge};
 use crate::boot::rehearsal::{
     Attachment, ConfigFile, DhcpMessage, LoaderKind, RehearsedBoot, RehearsedClient, ServedConfig, ServedFile,
     ServedScript, Step, StepDecision, StepKind,
@@ -83,13 +84,16 @@ impl BootRehearsal {
         let after = RehearsedMachine { host: script.decided.host.clone(), ..machine };
         let boots = is_scripted && matches!(script.decided.decision.verdict, Verdict::SanBoot(_));
         steps.extend(self.login_step(&script, &after, boots && loader == LoaderKind::Ipxe));
-        steps.extend(self.config_step(&after, boots && script.decided.tied));
+        steps.extend(self.config_step(&after, boots && script.decided.tied, script.decided.tied));
+        let warnings = after.host.as_deref().filter(|_| boots);
+        let warnings = warnings.map(|host| self.gate.rehearse_warnings(host, self.client.class.architecture));
         RehearsedBoot {
             architecture: self.client.class.architecture.map_or_else(|| "unknown".to_owned(), |one| one.to_string()),
             vendor_class: vendor_class(&steps).unwrap_or_default(),
             interface: dhcp.map(|dhcp| dhcp.interface),
             address: after.address,
             assumptions,
+            warnings: warnings.unwrap_or_default(),
             steps,
         }
     }
@@ -103,15 +107,27 @@ impl BootRehearsal {
     fn machine(&self, dhcp: Option<&DhcpRehearsal>, at: IpAddr) -> RehearsedMachine {
         let mac = self.client.mac;
         let leased = dhcp.and_then(|dhcp| dhcp.leased).filter(|_| !self.is_address_given);
-        let address = leased.or(self.client.address);
-        let is_on_link = address.is_none_or(|address| match dhcp {
-            Some(dhcp) => dhcp.networks.iter().any(|net| net.contains(&address)),
-            None => self.gate.is_known_network(address),
-        });
+        let untied = self.untied_address().filter(|_| leased.is_none());
+        let address = leased.or(untied).or(self.client.address);
+        let is_on_link = match (address, dhcp) {
+            (None, _) => !self.gate.is_behind_nat(at),
+            (Some(_), _) if untied.is_some() => false,
+            (Some(address), Some(dhcp)) => dhcp.networks.iter().any(|net| net.contains(&address)),
+            (Some(address), None) => self.gate.is_known_network(address),
+        };
         let (address, is_leased) = (address.map(IpAddr::from), leased.is_some());
         let evidence = self.gate.rehearse_evidence(mac, address, is_on_link && self.client.relay.is_none(), is_leased);
         let host = dhcp.map_or_else(|| self.host.clone(), |dhcp| dhcp.host.clone());
         RehearsedMachine { mac, host, address, evidence, at }
+    }
+
+    /// Returns the address that the last script was asked from, if nothing tied it to the machine, and nobody names another.
+    fn untied_address(&self) -> Option<Ipv4Addr> {
+        let is_named = self.is_address_given || self.host.as_ref().is_some_and(|host| host.spec.ip.is_some());
+        match self.gate.last_untied_address(self.client.mac).filter(|_| !is_named)? {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
     }
 
     fn assumptions(&self, dhcp: Option<&DhcpRehearsal>, machine: &RehearsedMachine) -> Vec<String> {
@@ -125,18 +141,45 @@ impl BootRehearsal {
         if self.client.uuid.is_none() {
             all.push("its UUID is not known: option 97, which the server repeats, has zeros".to_owned());
         }
-        let is_neighbour = machine.evidence.neighbour == Some(machine.mac);
-        all.push(match (machine.address, is_neighbour) {
-            (None, _) => "its address is not known: any on the link of the interface".to_owned(),
-            (Some(address), true) => format!("it asks from {address}, on the link of the interface"),
-            (Some(address), false) => format!("it asks from {address}, behind a router"),
-        });
+        all.push(self.address_assumption(machine, dhcp.is_some()));
         if dhcp.is_some_and(|dhcp| {
             dhcp.steps.iter().any(|step| step.dhcp.as_ref().is_some_and(|dhcp| dhcp.probe.is_some()))
         }) {
             all.push("nobody else uses the address that it is offered".to_owned());
         }
         all
+    }
+
+    /// Returns what is assumed of the machine's address, and what ties it to the machine.
+    fn address_assumption(&self, machine: &RehearsedMachine, has_dhcp: bool) -> String {
+        let is_tied = judge(&machine.evidence, Some(machine.mac)).is_ok_and(ClientIdentity::is_verified);
+        match (machine.address, machine.evidence.neighbour) {
+            (None, Some(_)) if has_dhcp => "its address is not known: any on the link of the interface".to_owned(),
+            (None, Some(_)) => {
+                "its address is not known: any on the link of the server. Behind a router nothing ties it to its \
+                                address, and its script has no config: name the address to see that"
+                    .to_owned()
+            }
+            (None, None) => {
+                "its address is not known, and a NAT is before this server (advertise): nothing ties the address \
+                             to the machine. Name the address that its requests come from"
+                    .to_owned()
+            }
+            (Some(address), Some(mac)) if mac == machine.mac => {
+                format!("it asks from {address}, on the link of the interface")
+            }
+            (Some(address), Some(other)) => {
+                format!("it asks from {address}, which the neighbour table has for {other}")
+            }
+            (Some(address), None) if is_tied => format!("it asks from {address}, behind a router"),
+            (Some(address), None) => {
+                let last = if self.untied_address().is_some() { " as for its last script" } else { "" };
+                format!(
+                    "it asks from {address}{last}, behind a router, and nothing ties that address to it: no lease, no spec.ip, \
+                     no DHCP exchange that was heard"
+                )
+            }
+        }
     }
 
     /// Returns the boot program: the offered one, else the configured one.
@@ -295,10 +338,10 @@ impl BootRehearsal {
     }
 
     /// Returns the config of a host that has one.
-    fn config_step(&self, machine: &RehearsedMachine, is_booted: bool) -> Option<Step> {
+    fn config_step(&self, machine: &RehearsedMachine, is_booted: bool, has_token: bool) -> Option<Step> {
         let host = machine.host.as_ref()?;
         let name = host.spec.boot_config_ref.as_ref()?;
-        let (host, config) = match self.gate.rehearse_config(machine) {
+        let (host, config) = match self.gate.rehearse_config(machine, has_token) {
             Ok(found) => found,
             Err(reason) => return Some(Step::new(StepKind::Config, is_booted, StepDecision::refused(reason))),
         };
@@ -349,7 +392,12 @@ fn describe(url: String, stored: StoredProgram) -> ServedFile {
     let missing = |url: String, error: String| ServedFile { url, bytes: None, sha256: None, error: Some(error) };
     let view = match stored {
         Ok(Some(view)) => view,
-        Ok(None) => return missing(url, "no such boot program in firmware_dir: run firmware/stage".to_owned()),
+        Ok(None) => {
+            return missing(
+                url,
+                "no such boot program in firmware_dir: install bootlatch-firmware, or run firmware/stage".to_owned(),
+            );
+        }
         Err(error) => return missing(url, error.to_string()),
     };
     let size = view.medium.len();
