@@ -42,21 +42,24 @@ pub fn log_ready(gate: &Gate, interface: Option<&str>) {
     }
 }
 
-/// Reports that there are no boot programs, if there are none. They are read at the start.
+/// Reports that there are no boot programs, if there are none. They are read at the start. Where another server does DHCP,
+/// it may name programs of its own.
 pub fn note_missing_programs(config: &Config, programs: &ProgramCache, gate: &Gate) {
     let has_dhcp = match config.interfaces.as_slice() {
         [] => config.dhcp.mode != DhcpMode::Off,
         named => named.iter().any(|interface| interface.mode != DhcpMode::Off),
     };
-    let is_missing = has_dhcp && programs.is_empty() && !config.programs.0.is_empty();
+    let is_missing = programs.is_empty() && !config.programs.0.is_empty();
     let directories: Vec<_> = config.firmware_dirs.iter().map(|directory| directory.display().to_string()).collect();
     let directories = directories.join(", ");
     let missing = is_missing.then(|| Degradation {
         code: "no_boot_programs",
-        message: format!("no boot programs in {directories}: install them, then restart"),
+        message: format!(
+            "no boot programs in {directories}: install bootlatch-firmware, or run firmware/stage; then restart"
+        ),
         subject: directories,
         public: None,
-        severity: Severity::Unserved,
+        severity: if has_dhcp { Severity::Unserved } else { Severity::Note },
     });
     gate.degradations.set(Source::Programs, missing.into_iter().collect());
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::provision::butane::{LocalFiles, TreeEntry, TreeNode, compile, is_butane};
+use crate::provision::butane::{LocalFiles, TreeEntry, TreeNode, compile, is_butane, line_of};
 
 /// Name of the file of a Butane config: `NAME.bu` or `NAME.butane`, which becomes `NAME.ign`.
 const SUFFIXES: [&str; 2] = [".bu", ".butane"];
@@ -36,11 +36,15 @@ pub fn compile_file(
 pub fn compile_text(text: &str, path: &Path, files_dir: Option<&Path>) -> anyhow::Result<String> {
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let files = FilesDir(files_dir.unwrap_or(beside).to_owned());
+    let place = |message: &String| match line_of(text, message) {
+        Some(line) => format!("{}: line {line}: {message}", path.display()),
+        None => format!("{}: {message}", path.display()),
+    };
     let compiled = compile(text, Some(&files)).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(|error| format!("{}: {error}", path.display())).collect();
+        let lines: Vec<String> = errors.iter().map(place).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
-    compiled.warnings.iter().for_each(|warning| eprintln!("bootlatch: {}: {warning}", path.display()));
+    compiled.warnings.iter().for_each(|warning| eprintln!("bootlatch: {}", place(warning)));
     Ok(format!("{:#}\n", compiled.config))
 }
 

@@ -47,8 +47,9 @@ mod why;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use nix::sys::socket::SockaddrStorage;
 
-use crate::config::Flags;
+use crate::config::{Config, DhcpInterface, Flags, NOT_OWN_ADDRESS};
 use crate::doctor::Report;
 use crate::fleet::text::printable_lines;
 
@@ -198,25 +199,37 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
 /// Checks the configuration of `serve`, as for a change that is to be deployed.
 fn check_config(flags: &Flags) -> anyhow::Result<()> {
     let config = crate::config::load(flags)?;
-    notes_on_addresses(&config).iter().for_each(|note| eprintln!("bootlatch: {note}"));
+    notes_on_configuration(&config).iter().for_each(|note| eprintln!("bootlatch: {note}"));
     let files: Vec<_> = config.files.iter().map(|path| path.display().to_string()).collect();
     show::print(&format!("the configuration is valid: {}\n", files.join(", ")))
 }
 
-/// Returns what a configured `address` means on this machine that its interface does not have. It is no fault of the file:
-/// the file may be for another machine, and an address may come later.
-fn notes_on_addresses(config: &crate::config::Config) -> Vec<String> {
-    let Ok(found) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let own: Vec<_> = found
-        .filter_map(|one| Some((one.interface_name, std::net::IpAddr::from(one.address?.as_sockaddr_in()?.ip()))))
-        .collect();
-    let note = |interface: &crate::config::DhcpInterface| {
-        let (name, address) = (&interface.name, interface.address?);
-        let has_it = own.iter().any(|(known, own)| known == name && *own == address);
-        let what = crate::config::NOT_OWN_ADDRESS;
-        (!has_it).then(|| format!("note: interface {name} does not have the address {address} now: {what}"))
+/// Returns what a valid configuration means on this machine that may not be what was meant: an interface or an `address` that
+/// is not there, and a NAT that TFTP does not pass. It is no fault of the file: the file may be for another machine, and an
+/// interface and an address may come later.
+fn notes_on_configuration(config: &Config) -> Vec<String> {
+    let found: Vec<_> = nix::ifaddrs::getifaddrs().into_iter().flatten().collect();
+    let exists = |name: &str| found.iter().any(|one| one.interface_name == name);
+    let has = |name: &str, address| {
+        let is_address = |one: &SockaddrStorage| one.as_sockaddr_in().is_some_and(|one| one.ip() == address);
+        found.iter().any(|one| one.interface_name == name && one.address.as_ref().is_some_and(is_address))
     };
-    config.interfaces.iter().filter_map(note).collect()
+    let note = |interface: &DhcpInterface| match (&interface.name, interface.address) {
+        (name, _) if !found.is_empty() && !exists(name) => Some(format!(
+            "note: interface {name} does not exist now: nothing is answered on it until it comes; `ip link` lists those that do"
+        )),
+        (name, Some(address)) if !has(name, address) => {
+            Some(format!("note: interface {name} does not have the address {address} now: {NOT_OWN_ADDRESS}"))
+        }
+        _ => None,
+    };
+    let is_advertised = config.interfaces.iter().any(|interface| interface.advertise.is_some());
+    let nat = (is_advertised && !config.tftp.single_port).then(|| {
+        "note: tftp.single_port = false with an advertised address: a NAT knows no other port of a transfer than the one that it \
+         forwards, and machines behind it load no program over TFTP"
+            .to_owned()
+    });
+    config.interfaces.iter().filter_map(note).chain(nat).collect()
 }
 
 /// Returns the command line. The options that select a server are hidden for commands without one.

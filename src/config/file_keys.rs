@@ -25,6 +25,11 @@ impl Config {
     pub fn is_untouched(&self) -> bool {
         !self.files.is_empty() && self.keys.0.is_empty()
     }
+
+    /// Returns whether the only interface of the machine is taken, since none is configured.
+    pub fn takes_only_interface(&self) -> bool {
+        self.interfaces.is_empty() && !self.is_untouched()
+    }
 }
 
 impl FileKeys {

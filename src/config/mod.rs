@@ -3,6 +3,7 @@
 mod access;
 mod credentials;
 mod dhcp;
+mod error;
 mod file_keys;
 mod firmware;
 mod iscsi;
@@ -32,6 +33,7 @@ use crate::fleet::{HostMatch, Name, Volume};
 pub use access::{Api, TlsFiles};
 pub use dhcp::{BootFileIn, Dhcp, DhcpInterface, DhcpMode, DhcpSocket, OnOtherServer};
 use dhcp::{RawDhcp, RawInterface, RawOverride};
+pub use error::{ConfigError, Logged, StartRefused};
 pub use file_keys::FileKeys;
 pub use firmware::{PackagedProgram, SignedPrograms};
 pub use iscsi::{Iscsi, IscsiAccess};
@@ -115,37 +117,6 @@ pub struct Config {
     pub keys: FileKeys,
     /// Where the keys that were set come from.
     pub origins: settings::Origins,
-}
-
-/// An invalid configuration: the file, the line if it is known, the key, and the fault.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: {cause}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error. It is in the text, so it is no source.
-        cause: std::io::Error,
-    },
-    /// The file is not TOML, or has a key that does not exist.
-    #[error("{}: {message}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// The line and what is wrong there.
-        message: String,
-    },
-    /// A key has an invalid value.
-    #[error("{place}: {key}: {message}")]
-    Value {
-        /// The file and line, or the flag.
-        place: String,
-        /// The key, with its table.
-        key: String,
-        /// The value that was found, and the expected one.
-        message: String,
-    },
 }
 
 /// Flags of `bootlatch serve`. They take precedence over the keys of the same name in the file.
@@ -256,16 +227,6 @@ enum RawCompletion {
     ScriptFetched,
 }
 
-/// The error of a start that would fail again until an operator acts: the state is lost, damaged or not what it was.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartRefused(pub String);
-
-/// The context of an error that the log has as a line: the command line does not print it again.
-#[derive(Debug, thiserror::Error)]
-#[error("the server ended")]
-pub struct Logged;
-
 /// Reads and validates the file that the flags name and those of `conf.d` next to it, with the flags applied.
 ///
 /// # Errors
@@ -273,6 +234,24 @@ pub struct Logged;
 pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     let path = flags.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
     read(&Sources::read(path, flags.config.is_some())?, flags)
+}
+
+/// Reads and validates the files as [`load`] does, and leaves out those of `conf.d` that are wrong. Returns their errors as well.
+pub fn load_what_is_valid(flags: &Flags) -> (Result<Config, ConfigError>, Vec<ConfigError>) {
+    let path = flags.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+    let (mut left_out, mut errors) = (Vec::new(), Vec::new());
+    loop {
+        let found = Sources::read_without(path, flags.config.is_some(), &left_out);
+        let error = match found.and_then(|sources| read(&sources, flags)) {
+            Ok(config) => return (Ok(config), errors),
+            Err(error) => error,
+        };
+        match error.file().filter(|file| sources::is_drop_in(path, file) && !left_out.contains(file)) {
+            Some(file) => left_out.push(file),
+            None => return (Err(error), errors),
+        }
+        errors.push(error);
+    }
 }
 
 /// Parses and validates the text of a single configuration file, with the flags applied.
@@ -337,20 +316,6 @@ fn read(sources: &Sources, flags: &Flags) -> Result<Config, ConfigError> {
         keys: FileKeys::of(&table),
         origins: settings::origins(table.get_ref(), sources, flags),
     })
-}
-
-impl ConfigError {
-    /// Returns the file with the line or the key, without what stands there.
-    pub fn place(&self) -> String {
-        match self {
-            Self::Read { path, .. } => path.display().to_string(),
-            Self::Syntax { path, message } => match message.split_once(": ") {
-                Some((line, _)) if line.starts_with("line ") => format!("{}: {line}", path.display()),
-                _ => path.display().to_string(),
-            },
-            Self::Value { place, key, .. } => format!("{place}: {key}"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
@@ -98,16 +99,19 @@ fn general(config: &Config) -> Values {
         SignedPrograms::FirmwareDir => "firmware_dir",
     };
     vec![
-        ("interfaces", list(interfaces)),
+        ("interfaces", if config.takes_only_interface() { "the only one".into() } else { list(interfaces) }),
         ("state_dir", text(config.state_dir.display())),
         ("firmware_dir", list(config.firmware_dirs.iter().map(|path| text(path.display())))),
         ("signed_programs", text(signed_programs)),
         ("files_dir", text(config.files_dir.display())),
         ("manifests", optional(config.manifests.as_ref().map(|path| text(path.display())))),
-        ("user", optional(config.user.as_ref().map(text))),
+        ("user", config.user.as_ref().map_or_else(|| "\"bootlatch\", else \"nobody\"".into(), text)),
         ("namespace", text(&config.namespace)),
         ("http_port", config.http_port.to_string()),
-        ("tcp_congestion_control", optional(config.tcp_congestion_control.as_ref().map(text))),
+        (
+            "tcp_congestion_control",
+            config.tcp_congestion_control.as_ref().map_or_else(|| "\"cubic\", if the kernel has it".into(), text),
+        ),
         ("unknown_hosts", text(&rules.otherwise)),
         ("rules", count(rules.first.len())),
         ("programs", list(programs)),
@@ -162,13 +166,13 @@ fn services(config: &Config) -> Values {
     vec![
         ("tftp.port", tftp.port.to_string()),
         ("tftp.single_port", tftp.single_port.to_string()),
-        ("tftp.max_block_size", optional(tftp.max_block_size.map(|size| size.to_string()))),
+        ("tftp.max_block_size", tftp.max_block_size.map_or_else(|| "by the MTU".into(), |size| size.to_string())),
         ("iscsi.port", iscsi.port.to_string()),
         ("iscsi.iqn", text(&iscsi.iqn)),
         ("iscsi.access", word(iscsi.access)),
         ("iscsi.chap", if iscsi.chap.is_some() { "set (not shown)".into() } else { optional(None) }),
         ("syslog.enabled", syslog.is_some().to_string()),
-        ("syslog.port", optional(syslog.map(|syslog| syslog.port.to_string()))),
+        ("syslog.port", syslog.map_or_else(|| "off".into(), |syslog| syslog.port.to_string())),
     ]
 }
 
@@ -177,11 +181,18 @@ fn access(config: &Config) -> Values {
     let file = |of: fn(&TlsFiles) -> Option<&std::path::PathBuf>| {
         optional(api.tls.as_ref().and_then(of).map(|path| text(path.display())))
     };
+    // Without a certificate of its own the server makes one.
+    let made = |name: &str, of: fn(&(PathBuf, PathBuf)) -> &PathBuf| {
+        let path = |tls: &TlsFiles| {
+            tls.certificate.as_ref().map_or_else(|| config.state_dir.join(name), |pair| of(pair).clone())
+        };
+        optional(api.tls.as_ref().map(path).map(|path| text(path.display())))
+    };
     vec![
-        ("api.listen", optional(api.listen.map(text))),
+        ("api.listen", api.listen.map_or_else(|| "on http_port".into(), text)),
         ("api.tls", api.tls.is_some().to_string()),
-        ("api.certificate", file(|tls| tls.certificate.as_ref().map(|(certificate, _)| certificate))),
-        ("api.key", file(|tls| tls.certificate.as_ref().map(|(_, key)| key))),
+        ("api.certificate", made("tls.crt", |(certificate, _)| certificate)),
+        ("api.key", made("tls.key", |(_, key)| key)),
         ("api.client_ca", file(|tls| tls.client_ca.as_ref())),
         ("api.viewer_ca", file(|tls| tls.viewer_ca.as_ref())),
         ("api.trust_loopback", api.trust_loopback.to_string()),
@@ -276,7 +287,10 @@ mod tests {
             ("iscsi.access", "\"assigned\"", "default"),
             ("iscsi.chap", "set (not shown)", "b.toml:5"),
             ("limits.unknown_host_expiry", "\"7d\"", "default"),
-            ("api.listen", "not set", "default"),
+            ("api.listen", "on http_port", "default"),
+            ("user", "\"bootlatch\", else \"nobody\"", "default"),
+            ("tftp.max_block_size", "by the MTU", "default"),
+            ("manifests", "not set", "default"),
         ];
         for (key, value, origin) in rows {
             assert_eq!(found[key], (value.to_owned(), origin.to_owned()), "{key}");

@@ -33,6 +33,14 @@ impl Sources {
     /// # Errors
     /// A file or the directory cannot be read, or there are too many.
     pub fn read(path: &Path, is_named: bool) -> Result<Self, ConfigError> {
+        Self::read_without(path, is_named, &[])
+    }
+
+    /// Reads the files but some.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_without(path: &Path, is_named: bool, left_out: &[PathBuf]) -> Result<Self, ConfigError> {
         let mut found = Self(Vec::new());
         match read_text(path) {
             Err(ConfigError::Read { cause, .. }) if cause.kind() == ErrorKind::NotFound && !is_named => {
@@ -40,7 +48,8 @@ impl Sources {
             }
             text => found.add(&text?, path)?,
         }
-        for drop_in in drop_ins(&path.with_file_name(DROP_IN_DIRECTORY))? {
+        let drop_ins = drop_ins(&path.with_file_name(DROP_IN_DIRECTORY))?;
+        for drop_in in drop_ins.into_iter().filter(|path| !left_out.contains(path)) {
             found.add(&read_text(&drop_in)?, &drop_in)?;
         }
         Ok(found)
@@ -105,6 +114,11 @@ impl Sources {
     }
 }
 
+/// Returns whether a file is in the directory of further files of a configuration.
+pub(super) fn is_drop_in(main: &Path, file: &Path) -> bool {
+    file.parent() == Some(&main.with_file_name(DROP_IN_DIRECTORY))
+}
+
 /// Returns the files of a directory that end in `.toml` and are not hidden, in the order of their names; none without the
 /// directory.
 fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
@@ -166,7 +180,7 @@ pub(super) fn line(text: &str, offset: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::settings::in_force;
-    use crate::config::{Config, Flags, load};
+    use crate::config::{Config, Flags, load, load_what_is_valid};
 
     /// Loads `bootlatch.toml` of a directory with these files.
     fn read(files: &[(&str, &str)]) -> Result<Config, String> {
@@ -247,6 +261,36 @@ mod tests {
         }
         let said = read(&[("bootlatch.toml", "a = 1"), ("conf.d/10.toml", "interface = \"lo\"")]).unwrap_err();
         assert!(said.starts_with("bootlatch.toml: line 1: a: "), "{said}");
+    }
+
+    #[test]
+    fn what_is_valid_is_loaded_without_the_files_that_are_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("conf.d")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        for (name, text) in [
+            MAIN,
+            ("conf.d/10.toml", "user ="),
+            ("conf.d/20.toml", "http_port = 81"),
+            ("conf.d/30.toml", "\n[dhcp]\nmode = \"prox\""),
+            ("conf.d/40.toml", "[install]\ntimeout = \"never\""),
+        ] {
+            write(name, text);
+        }
+        let flags = Flags { config: Some(directory.path().join("bootlatch.toml")), ..Flags::default() };
+        let (config, errors) = load_what_is_valid(&flags);
+        assert_eq!(config.unwrap().http_port, 81);
+        let places: Vec<_> = errors.iter().map(|error| error.place()).collect();
+        assert!(
+            ["10.toml: line 1", "30.toml: line 3", "40.toml: line 2: install.timeout"]
+                .iter()
+                .all(|place| places.iter().any(|known| known.ends_with(place))),
+            "{places:?}"
+        );
+        assert_eq!(errors.len(), 3);
+        write("bootlatch.toml", "nonsense = 1");
+        let (config, errors) = load_what_is_valid(&flags);
+        assert!(config.unwrap_err().to_string().contains("bootlatch.toml: line 1: nonsense") && !errors.is_empty());
     }
 
     #[test]

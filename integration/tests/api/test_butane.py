@@ -105,4 +105,5 @@ def test_errors_name_the_file_and_the_place(server, folder):
         done = server.run("config", "compile", folder / "bad.bu")
         assert done.returncode != 0 and all(word in done.stderr and "bad.bu" in done.stderr for word in words), done
     (folder / "bad.bu").write_text("variant: fcos\nversion: 1.5.0\nfiles: []\n")
-    assert "files: unused key" in server.run("config", "compile", folder / "bad.bu").stderr
+    said = server.run("config", "compile", folder / "bad.bu").stderr
+    assert "files: unused key" in said and "bad.bu: line " in said, said

@@ -448,6 +448,20 @@ def test_a_configuration_with_an_error(bed):
     assert "nosuchuser" in only(bed.finds(), "user_missing", "error")["seen"]
 
 
+def test_a_file_of_conf_d_with_an_error_does_not_end_the_look(own_bed):
+    bed = own_bed
+    folder = bed.file.parent / "conf.d"
+    folder.mkdir()
+    (folder / "10-site.toml").write_text('[dhcp]\nmode = "prox"\n')
+    (folder / "20-port.toml").write_text('http_port = 81\n')
+    code, report = bed.look()
+    (finding,) = report["findings"]
+    assert code == ERRORS and finding["code"] == "configuration_invalid" and "conf.d/10-site.toml: line 2: dhcp.mode" in finding["seen"], report
+    assert "without this file" in finding["seen"] and {"interfaces", "ports", "programs"} <= set(report["checked"]), report
+    (bed.firmware / "snponly.efi").unlink()
+    assert {"configuration_invalid", "program_missing"} <= set(bed.finds()[1]), "the rest is looked at"
+
+
 def test_people_read_what_to_do(bed):
     bed.nft("add table inet filter; add chain inet filter input { type filter hook input priority 0; }; add rule inet filter input udp dport 69 drop")
     done = subprocess.run(bed.lan.inside(bed.space, *bed.words("doctor")), capture_output=True, text=True)

@@ -234,3 +234,7 @@ def test_an_address_that_the_interface_does_not_have(world):
     world.configure('interface = "lan0"\naddress = "192.0.2.5"\n')
     said = world.run("bootlatch", "serve", "--check")
     assert "valid" in said and "note: interface lan0 does not have the address 192.0.2.5 now" in said and "`advertise`" in said, said
+    world.configure('interface = "lan9"\nadvertise = "192.0.2.9"\n[tftp]\nsingle_port = false\n')
+    said = world.run("bootlatch", "serve", "--check")
+    assert "valid" in said and "note: interface lan9 does not exist now" in said and "note: tftp.single_port = false" in said, said
+    world.configure('interface = "lan0"\naddress = "192.0.2.5"\n')

@@ -15,7 +15,7 @@ use std::path::Path;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use crate::config::{self, Config, DhcpInterface, DhcpMode, Flags};
+use crate::config::{self, Config, ConfigError, DhcpInterface, DhcpMode, Flags};
 use crate::doctor::checks::certificate_names::check_names;
 use crate::doctor::checks::files as file_checks;
 use crate::doctor::checks::ipv6::check_ipv6;
@@ -33,6 +33,8 @@ use server::RunningServer;
 
 /// Reason of what only root may look at.
 const NEEDS_ROOT: &str = "needs root";
+/// What follows from a file of `conf.d` that is wrong.
+const LEFT_OUT: &str = ". The server does not start with it; all else was looked at without this file";
 
 /// An interface of the configuration that exists and has an address.
 #[derive(Debug, Clone)]
@@ -47,14 +49,14 @@ struct UsableInterface {
 
 /// Looks at the appliance of a configuration. `probe`: whether to ask for other DHCP servers on the wire.
 pub fn examine(flags: &Flags, probe: bool) -> Report {
-    let config = match config::load(flags) {
+    let (config, errors) = config::load_what_is_valid(flags);
+    let mut invalid: Vec<Finding> = errors.iter().map(|error| broken(error, LEFT_OUT)).collect();
+    let config = match config {
         Ok(config) => config,
         Err(error) => {
             let mut report = Report::new(None);
-            let broken = Ok(error.to_string());
-            report.add("configuration", &broken, |error| {
-                vec![Finding::error("configuration_invalid", "the configuration", error, "correct the file")]
-            });
+            invalid.push(broken(&error, ""));
+            report.add("configuration", &Ok(()), |()| invalid);
             return report;
         }
     };
@@ -62,7 +64,8 @@ pub fn examine(flags: &Flags, probe: bool) -> Report {
     let mut report = Report::new(found.as_ref().ok().map(Option::is_some));
     report.add("server", &found, |_| Vec::new());
     let server = found.as_ref().ok().and_then(Option::as_ref);
-    report.add("configuration", &Ok(()), |()| check_user(&config));
+    invalid.extend(check_user(&config));
+    report.add("configuration", &Ok(()), |()| invalid);
     let (states, usable) = interfaces(&config);
     report.add("interfaces", &Ok(states), |states| check_interfaces(states));
     let pid = server.map(|server| server.pid);
@@ -80,6 +83,12 @@ pub fn examine(flags: &Flags, probe: bool) -> Report {
     report.add("firewall_legacy", &kernel::legacy_firewall(), |save| check_legacy(save, &served));
     report.sort();
     report
+}
+
+/// Returns the finding of an error of the configuration.
+fn broken(error: &ConfigError, what_follows: &str) -> Finding {
+    let seen = format!("{error}{what_follows}");
+    Finding::error("configuration_invalid", "the configuration", seen, "correct the file")
 }
 
 fn check_user(config: &Config) -> Vec<Finding> {

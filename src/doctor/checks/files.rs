@@ -25,7 +25,7 @@ pub struct ProgramState {
 
 /// Judges the boot programs.
 pub fn check_programs(programs: &[ProgramState]) -> Vec<Finding> {
-    const STAGE: &str = "run firmware/stage with the directory, or correct `[programs]`";
+    const STAGE: &str = "install bootlatch-firmware, or run firmware/stage with the directory, or correct `[programs]`";
     let check = |program: &ProgramState| {
         let who = &program.used_by;
         let (code, seen, remedy) = match &program.file {

@@ -7,6 +7,7 @@
 mod boot_device;
 mod contents;
 mod grub;
+mod lines;
 mod merge;
 mod mounts;
 mod translate;
@@ -15,6 +16,8 @@ mod trees;
 use serde_json::{Map, Value, json};
 
 use super::{ignition, yaml_error};
+
+pub use lines::line_of;
 
 /// Number of a variant's minor version.
 type Minor = u8;
