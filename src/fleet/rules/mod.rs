@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{BmcAddress, BootTarget, Host, Image, Key, Name, rejection_reason};
+use super::{Bmc, BmcAddress, BootTarget, Host, Image, Key, Name, rejection_reason};
 
 mod image;
 mod meta;
@@ -62,9 +62,7 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
         return invalid("spec.ip", format!("{ip} is already used by {other}"));
     }
-    if let Some(Err(error)) = spec.bmc.as_ref().map(|bmc| bmc.address.parse::<BmcAddress>()) {
-        return invalid("spec.bmc.address", error.to_string());
-    }
+    spec.bmc.as_ref().map_or(Ok(()), check_bmc)?;
     if let Some((field, wrong)) = spec.chap.as_ref().and_then(|chap| chap.check().err()) {
         return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
     }
@@ -87,6 +85,35 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
             invalid("spec.bootConfigRef", format!("BootConfig {name} does not exist: add it first"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Maximum length of the user name of an IPMI session, in octets (IPMI 2.0, 13.20).
+const IPMI_USERNAME_LENGTH: usize = 16;
+/// Maximum length of the password of an IPMI 2.0 session, in octets (22.30).
+const IPMI_PASSWORD_LENGTH: usize = 20;
+
+/// Checks all fields of a BMC. A Redfish service may take longer names and passwords than IPMI.
+fn check_bmc(bmc: &Bmc) -> Result<(), Invalid> {
+    let mut wrong: Vec<(&str, String)> = Vec::new();
+    wrong.extend(bmc.address.parse::<BmcAddress>().err().map(|error| ("address", error.to_string())));
+    if bmc.address.starts_with("ipmi://") {
+        let lengths = [
+            ("username", bmc.username.len(), IPMI_USERNAME_LENGTH),
+            ("password", bmc.password.0.len(), IPMI_PASSWORD_LENGTH),
+        ];
+        let too_long = lengths.into_iter().filter(|(_, length, most)| length > most);
+        wrong.extend(
+            too_long.map(|(field, length, most)| (field, format!("{length} octets: IPMI 2.0 has at most {most}"))),
+        );
+    }
+    match wrong.as_slice() {
+        [] => Ok(()),
+        [(field, message)] => Err(Invalid { field: format!("spec.bmc.{field}").into(), message: message.clone() }),
+        several => {
+            let all: Vec<_> = several.iter().map(|(field, message)| format!("{field}: {message}")).collect();
+            invalid("spec.bmc", all.join("\n"))
+        }
     }
 }
 
@@ -227,6 +254,22 @@ mod tests {
             let found = check(&|spec| spec.local_disk = disk.clone());
             assert_eq!(found, (!fits).then_some("spec.localDisk.filename".into()), "{file:?}");
         }
+    }
+
+    #[test]
+    fn all_fields_of_a_bmc_are_checked() {
+        let check = |address: &str, username: usize, password: usize| {
+            let secret = crate::fleet::Secret("p".repeat(password));
+            check_bmc(&Bmc::new(address, "u".repeat(username), secret)).map_err(|wrong| wrong.to_string())
+        };
+        assert_eq!(check("ipmi://10.0.0.9", 16, 20), Ok(()));
+        assert_eq!(check("redfish://10.0.0.9", 40, 64), Ok(()));
+        assert_eq!(check("10.0.0.9", 16, 24), Ok(()), "it may be a Redfish service");
+        let password = "24 octets: IPMI 2.0 has at most 20";
+        assert_eq!(check("ipmi://10.0.0.9", 16, 24), Err(format!("spec.bmc.password: {password}")));
+        let all = check("ipmi://", 17, 24).unwrap_err();
+        let starts = ["spec.bmc: address: \"ipmi://\"", "username: 17 octets", "password: 24 octets"];
+        assert!(all.lines().zip(starts).filter(|(line, start)| line.starts_with(start)).count() == 3, "{all}");
     }
 
     #[test]
