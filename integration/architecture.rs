@@ -59,6 +59,7 @@ const IO_EDGE: &[&str] = &[
     "appliance/state_dir.rs",
     "appliance/status.rs",
     "appliance/supervisor.rs",
+    "appliance/supervisor/running.rs",
     "appliance/watchdog.rs",
     "bmc/client.rs",
     "bmc/detection.rs",
