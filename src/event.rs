@@ -223,6 +223,11 @@ pub enum Event {
         /// Redfish's word for the request.
         reset: String,
     },
+    /// An operator ended the machine's lease of an address.
+    LeaseEnded {
+        /// The address.
+        address: IpAddr,
+    },
     /// Wake-on-LAN packets were sent to the machine. Nothing confirms that they woke it.
     WakeOnLanSent {
         /// Number of networks that they were sent to.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::api::objects::status::Status;
 use crate::api::state::Shared;
 use crate::boot::{DropReason, Reason};
-use crate::event::{Counters, Protocol};
+use crate::event::{Counters, Event, Protocol};
 use crate::fleet::{Lease, LeaseState};
 use crate::gate::interfaces::{HeardNetwork, InterfaceList, RelayList};
 use crate::http::reply::{Reply, json};
@@ -132,7 +132,7 @@ pub async fn end_lease(shared: &Shared, address: &str) -> Result<Reply, Status> 
     let ended = (shared.queries.end_lease)(address).await.ok_or_else(busy)?;
     match ended.map_err(|error| Status::internal(error.to_string()))? {
         Some(lease) => {
-            tracing::info!(event = "lease_ended", %address, mac = %lease.mac, "lease ended by an operator");
+            shared.gate.store.record_event(Some(lease.mac), Event::LeaseEnded { address: address.into() });
             Ok(json(StatusCode::OK, &LeaseReport::of(&lease, &shared.gate.store.load(), now())))
         }
         None => Err(Status::not_found_message(format!("nobody has a lease of {address}"))),

@@ -139,6 +139,7 @@ impl Severity {
             | Event::Warning { .. }
             | Event::Power { .. }
             | Event::PowerSwitched { .. }
+            | Event::LeaseEnded { .. }
             | Event::WakeOnLanSent { .. }
             | Event::BootDeviceSet { .. }
             | Event::WaitingForImage { .. }
@@ -194,6 +195,10 @@ impl<'a> LogFields<'a> {
         Self { outcome, milliseconds, detail: Some(detail.into()), ..Self::default() }
     }
 
+    fn of_stall(certainty: &'a str, message: &'a str, remedy: &'a str) -> Self {
+        Self { certainty: Some(certainty), detail: Some(message.into()), remedy: Some(remedy), ..Self::default() }
+    }
+
     fn of(event: &'a Event) -> Self {
         Self::filled(event, Self::default())
     }
@@ -232,6 +237,7 @@ impl<'a> LogFields<'a> {
             }
             Event::Power { state } => Self { power: Some(state.as_str()), ..none },
             Event::PowerSwitched { reset } => Self { reset: Some(reset), ..none },
+            Event::LeaseEnded { address } => Self { address: Some(*address), ..none },
             Event::WakeOnLanSent { networks } => Self { networks: Some(*networks), ..none },
             Event::BootDeviceSet { device, .. } => Self { boot_device: Some(device.as_str()), ..none },
             Event::ReadFailed { unit, message } => Self { unit: Some(*unit), detail: Some(message.into()), ..none },
@@ -245,13 +251,9 @@ impl<'a> LogFields<'a> {
             Event::OtherDhcpServer { interface, address, role } => {
                 Self { interface: Some(interface), address: Some(*address), role: Some(role.code()), ..none }
             }
-            Event::Stalled { reason, certainty, message, remedy, .. } => Self {
-                reason: Some(reason.code()),
-                certainty: Some(certainty.code()),
-                remedy: Some(remedy),
-                detail: Some(message.into()),
-                ..none
-            },
+            Event::Stalled { reason, certainty, message, remedy, .. } => {
+                Self { reason: Some(reason.code()), ..Self::of_stall(certainty.code(), message, remedy) }
+            }
             Event::BootFinished { outcome, milliseconds, stages, advice } => {
                 Self::of_boot(*outcome, *milliseconds, spent(stages, advice))
             }

@@ -48,6 +48,7 @@ impl Event {
             | Self::LocalDisk { .. }
             | Self::ClockStepped { .. }
             | Self::StallCleared { .. }
+            | Self::LeaseEnded { .. }
             | Self::WakeOnLanSent { .. }
             | Self::BootDeviceSet { .. }
             | Self::Power { .. } => Vec::new(),

@@ -4,6 +4,19 @@ use crate::fleet::Name;
 
 use super::Event;
 
+/// Who or what causes an event, and whether it changes the state of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A request of the machine, which changes the state.
+    MachineMilestone,
+    /// A request of the machine.
+    Machine,
+    /// The server or an operator, with a change of the state.
+    ServerMilestone,
+    /// The server or an operator.
+    Server,
+}
+
 impl Event {
     /// Returns the image that the event concerns.
     pub fn image(&self) -> Option<&Name> {
@@ -14,35 +27,7 @@ impl Event {
             | Self::IscsiRedirect { image, .. }
             | Self::Warning { image, .. } => image.as_ref(),
             Self::WaitingForImage { image, .. } | Self::Image { image, .. } => Some(image),
-            Self::FirstSeen { .. }
-            | Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::ConfigFetched { .. }
-            | Self::BootCompleted {}
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::InstallFailed { .. }
-            | Self::Refused { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::WakeOnLanSent { .. }
-            | Self::BootDeviceSet { .. }
-            | Self::BmcFailed { .. }
-            | Self::ReadFailed { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::BootFinished { .. }
-            | Self::ManifestInvalid { .. } => None,
+            _ => None,
         }
     }
 
@@ -50,59 +35,24 @@ impl Event {
     pub fn config(&self) -> Option<&Name> {
         match self {
             Self::ConfigFetched { config, .. } => Some(config),
-            Self::FirstSeen { .. }
-            | Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::Assigned { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::Script { .. }
-            | Self::IscsiLogin { .. }
-            | Self::IscsiRedirect { .. }
-            | Self::BootCompleted {}
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::InstallFailed { .. }
-            | Self::Refused { .. }
-            | Self::Warning { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::WakeOnLanSent { .. }
-            | Self::BootDeviceSet { .. }
-            | Self::BmcFailed { .. }
-            | Self::WaitingForImage { .. }
-            | Self::ReadFailed { .. }
-            | Self::Image { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::BootFinished { .. }
-            | Self::ManifestInvalid { .. } => None,
+            _ => None,
         }
     }
 
     /// Returns whether the event changes the state of its host. A milestone is never joined with other entries, and
     /// later entries are not joined with those before it.
     pub fn is_milestone(&self) -> bool {
+        matches!(self.origin(), Origin::MachineMilestone | Origin::ServerMilestone)
+    }
+
+    /// Returns whether a machine's request causes the event, and not the server or an operator.
+    pub fn is_of_machine(&self) -> bool {
+        matches!(self.origin(), Origin::MachineMilestone | Origin::Machine)
+    }
+
+    fn origin(&self) -> Origin {
         match self {
-            Self::FirstSeen { .. }
-            | Self::Assigned { .. }
-            | Self::LocalBootRequested {}
-            | Self::Held {}
-            | Self::BootCompleted {}
-            | Self::InstallFailed { .. }
-            | Self::Power { .. }
-            | Self::PowerSwitched { .. }
-            | Self::Image { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. } => true,
+            Self::FirstSeen { .. } | Self::BootCompleted {} => Origin::MachineMilestone,
             Self::SameMachine { .. }
             | Self::AddressChanged { .. }
             | Self::Offer { .. }
@@ -116,60 +66,28 @@ impl Event {
             | Self::LocalDisk { .. }
             | Self::Installer { .. }
             | Self::Refused { .. }
-            | Self::Warning { .. }
-            | Self::WakeOnLanSent { .. }
-            | Self::BootDeviceSet { .. }
-            | Self::BmcFailed { .. }
             | Self::WaitingForImage { .. }
             | Self::ReadFailed { .. }
-            | Self::OtherDhcpServer { .. }
-            | Self::ClockStepped { .. }
-            | Self::Stalled { .. }
-            | Self::StallCleared { .. }
-            | Self::BootFinished { .. }
-            | Self::ManifestInvalid { .. } => false,
-        }
-    }
-
-    /// Returns whether a machine's request causes the event, and not the server or an operator.
-    pub fn is_of_machine(&self) -> bool {
-        match self {
-            Self::FirstSeen { .. }
-            | Self::SameMachine { .. }
-            | Self::AddressChanged { .. }
-            | Self::Offer { .. }
-            | Self::TftpStarted { .. }
-            | Self::TftpCompleted { .. }
-            | Self::Script { .. }
-            | Self::IscsiLogin { .. }
-            | Self::IscsiRedirect { .. }
-            | Self::ConfigFetched { .. }
-            | Self::BootCompleted {}
-            | Self::BootCompleteIgnored { .. }
-            | Self::LocalDisk { .. }
-            | Self::Installer { .. }
-            | Self::Refused { .. }
-            | Self::WaitingForImage { .. }
-            | Self::ReadFailed { .. }
-            | Self::BootFinished { .. } => true,
+            | Self::BootFinished { .. } => Origin::Machine,
             Self::Assigned { .. }
             | Self::LocalBootRequested {}
             | Self::Held {}
             | Self::InstallFailed { .. }
-            | Self::Warning { .. }
             | Self::Power { .. }
             | Self::PowerSwitched { .. }
+            | Self::Image { .. }
+            | Self::DiskNearlyFull { .. }
+            | Self::DiskSpaceRecovered { .. } => Origin::ServerMilestone,
+            Self::LeaseEnded { .. }
+            | Self::Warning { .. }
             | Self::WakeOnLanSent { .. }
             | Self::BootDeviceSet { .. }
             | Self::BmcFailed { .. }
-            | Self::Image { .. }
-            | Self::DiskNearlyFull { .. }
-            | Self::DiskSpaceRecovered { .. }
             | Self::OtherDhcpServer { .. }
             | Self::ClockStepped { .. }
             | Self::Stalled { .. }
             | Self::StallCleared { .. }
-            | Self::ManifestInvalid { .. } => false,
+            | Self::ManifestInvalid { .. } => Origin::Server,
         }
     }
 

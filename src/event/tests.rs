@@ -39,6 +39,7 @@ fn every_event() -> Vec<Event> {
         Event::Warning { image: Some(name()), message: text() },
         Event::Power { state: Power::On },
         Event::PowerSwitched { reset: text() },
+        Event::LeaseEnded { address },
         Event::BmcFailed { message: text() },
         Event::WaitingForImage { image: name(), message: text() },
         Event::ReadFailed { unit: 1, message: text() },
