@@ -1,13 +1,19 @@
 //! Installers that said that they are done, and may come back for their medium.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+
+use crate::boot::diagnosis::{Evidence, ScriptStep, Step};
 use crate::boot::{Facts, Stage};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootMode, BootTarget, Host, Image, Mac, Name, Phase};
 use crate::gate::Gate;
+
+/// Greatest difference between the time of a step and that of a record of the same moment.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
 /// The installs whose installer may still read from its medium after the install was reported complete: an installer
 /// reports in one of its last steps, and goes on reading.
@@ -61,6 +67,11 @@ impl FinishingInstalls {
         }
     }
 
+    /// Returns whether a machine attached an image for an install that is not complete.
+    pub fn is_attached(&self, mac: Mac) -> bool {
+        self.machines().get(&mac).is_some_and(|finishing| finishing.completed.is_none())
+    }
+
     /// Forgets a machine that boots.
     pub fn forget(&self, mac: Mac) {
         self.machines().remove(&mac);
@@ -106,6 +117,30 @@ impl Gate {
     /// Notes that a transition may have completed a host's install.
     pub(super) fn note_completed(&self, host: &Host, transition: Transition) {
         self.finishing.record_completed(host, transition == Transition::Complete, Instant::now());
+    }
+
+    /// Returns the host of a machine whose install was requested while nothing of it was seen since: no script, no login, no
+    /// config. A report of completion then comes from the system that is to be replaced.
+    pub fn unbegun_install(&self, mac: Mac) -> Option<Arc<Host>> {
+        let host = self.store.load().host_by_mac(mac).filter(|host| host.status.phase == Phase::Assigned)?;
+        let has_config = host.status.install.as_ref().is_some_and(|install| install.config_fetch_time.is_some());
+        if has_config || self.finishing.is_attached(mac) {
+            return None;
+        }
+        let (requested, clock) = (host.status.phase_transition_time, self.trace_clock());
+        let is_since = |evidence: &Evidence| {
+            requested.is_none_or(|at| at.duration_since(clock.time_of(evidence.last)) <= CLOCK_TOLERANCE)
+        };
+        let begins = |evidence: &Evidence| {
+            let is_begin = match evidence.step {
+                Step::Script { action } => matches!(action, ScriptStep::Attach | ScriptStep::Load),
+                Step::Login { .. } => true,
+                _ => false,
+            };
+            is_begin && is_since(evidence)
+        };
+        let has_begun = self.traces.look_up(mac).is_some_and(|machine| machine.steps.iter().any(begins));
+        (!has_begun).then_some(host)
     }
 
     /// Returns whether a machine's install is complete.

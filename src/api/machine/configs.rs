@@ -259,7 +259,11 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
             return refused_machine(shared, peer, refusal);
         }
     };
-    match shared.gate.complete(&caller).await {
+    let completed = match shared.gate.unbegun_install(caller.facts.mac) {
+        Some(host) => Ok(host),
+        None => shared.gate.complete(&caller).await,
+    };
+    match completed {
         Ok(host) => {
             shared.gate.counters.count_answered(Protocol::Http);
             if host.status.phase == Phase::Installed {
@@ -370,11 +374,16 @@ mod tests {
     use crate::http::peer::Serves;
 
     /// Declares the host `vm` with an image and a config, and serves it the script of its install.
-    async fn offered(config: Value) -> ApiFixture {
+    async fn assigned(config: Value) -> ApiFixture {
         let fixture = ApiFixture::new();
         fixture.put_config(config).await;
         fixture.put_image(b"the bytes of an image", &["cfg"]).await;
         fixture.put(Kind::BareMetalHost, host(json!({"image": "live", "bootConfigRef": "cfg"}))).await;
+        fixture
+    }
+
+    async fn offered(config: Value) -> ApiFixture {
+        let fixture = assigned(config).await;
         fixture.machine("GET", &format!("/ipxe?mac={VM}")).await;
         assert_eq!(fixture.phase(), Phase::Offered);
         fixture
@@ -481,6 +490,21 @@ mod tests {
         let reply = fixture.machine("POST", "/phone_home").await;
         let body: Value = serde_json::from_slice(reply.body()).unwrap();
         assert_eq!((reply.status(), &body["host"]), (StatusCode::OK, &json!("vm")));
+        assert_eq!(fixture.phase(), Phase::Installed);
+    }
+
+    #[tokio::test]
+    async fn the_system_that_is_to_be_replaced_completes_no_install() {
+        let fixture = assigned(kickstart()).await;
+        assert_eq!(fixture.machine("POST", "/phone_home").await.status(), StatusCode::OK);
+        let steps = fixture.shared.gate.traces.look_up(VM).unwrap().steps;
+        assert_eq!((fixture.phase(), &steps[0].step), (Phase::Assigned, &Step::CompletedEarly));
+        // A script that was read from an address that nothing ties to the machine is no record of a boot.
+        let anywhere = peer([10, 77, 9, 9]);
+        let path = format!("/ipxe?mac={VM}");
+        fixture.send(Serves::Everything, anywhere, "GET", &path, &[], "").await;
+        assert_eq!(fixture.phase(), Phase::Assigned);
+        fixture.machine("POST", "/phone_home").await;
         assert_eq!(fixture.phase(), Phase::Installed);
     }
 

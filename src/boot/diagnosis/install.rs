@@ -291,7 +291,7 @@ pub fn installed_system_waits(scene: &Scene<'_>) -> Option<Finding> {
 /// Returns what was said of the last file that the installer asked for and that does not exist, unless it went on since.
 fn missing_file<'a>(boot: &Boot<'a>) -> Option<(&'a Evidence, &'a str)> {
     let missing = |step: &Step| matches!(step, Step::Refused { reason: Reason::FileNotFound, .. });
-    let evidence = boot.fault(Progress::Image, missing)?;
+    let evidence = boot.fault(Progress::System, missing)?;
     let Step::Refused { message, .. } = &evidence.step else { return None };
     Some((evidence, message))
 }
