@@ -93,6 +93,7 @@ const IO_EDGE: &[&str] = &[
     "controllers/first_seen.rs",
     "controllers/image_watch.rs",
     "controllers/install_deadlines.rs",
+    "controllers/inventory.rs",
     "controllers/manifests.rs",
     "controllers/power.rs",
     "controllers/stalls.rs",

@@ -71,12 +71,14 @@ pub enum Event {
         /// The action of the first rule that matched.
         action: UnknownHostAction,
     },
-    /// The machine is a known one, by its UUID, and came over another interface: no rule installs it again.
+    /// The machine is a known one, by its UUID or the interfaces that its BMC shows, and came over another interface: no
+    /// rule installs it again.
     SameMachine {
         /// Name of the known host.
         host: Name,
-        /// The UUID that both interfaces claim.
-        uuid: uuid::Uuid,
+        /// The UUID that both interfaces claim; absent if the BMC shows the interface.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uuid: Option<uuid::Uuid>,
     },
     /// The machine is at another address than before.
     AddressChanged {

@@ -38,7 +38,7 @@ use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::{Manifests, ReloadConfig};
 use crate::controllers::webhooks as deliveries;
 use crate::controllers::webhooks::WebhookTarget;
-use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, power, stalls};
+use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, inventory, power, stalls};
 use crate::dhcp;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
@@ -443,6 +443,11 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     let (polled, until) = (gate.clone(), stopped.clone());
     services.spawn(async move {
         power::serve(polled, until).await;
+        Ok(())
+    });
+    let (read, until) = (gate.clone(), stopped.clone());
+    services.spawn(async move {
+        inventory::serve(read, until).await;
         Ok(())
     });
     services.spawn(image_watch::watch(gate.clone(), places.clone(), stopped.clone()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use crate::fleet::{Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, FirmwareMode, Host, Power, Reset};
+use crate::fleet::{Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, FirmwareMode, HardwareDetails, Host, Power, Reset};
 use crate::http_client::tls::{FINGERPRINT, TrustAnchor};
 use crate::http_client::{ConnectError, Server, ServerConnection};
 
@@ -15,6 +15,8 @@ use super::{BmcError, CONNECT_TIMEOUT, detection};
 
 /// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum time to read the hardware, which takes many requests.
+const INVENTORY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum time to log out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,12 +36,15 @@ pub struct BmcClient {
     /// Whether `record` has something that was not known before.
     has_learnt: bool,
     now: Timestamp,
+    /// Maximum time for an operation.
+    timeout: Duration,
 }
 
 impl BmcClient {
     /// Returns the client of a BMC, with what is known of it.
     pub fn new(bmc: &Bmc, record: Option<&BmcRecord>, policy: BmcPolicy, now: Timestamp) -> Self {
-        Self { bmc: bmc.clone(), policy, record: record.cloned(), has_learnt: false, now }
+        let timeout = REQUEST_TIMEOUT;
+        Self { bmc: bmc.clone(), policy, record: record.cloned(), has_learnt: false, now, timeout }
     }
 
     /// Returns the client of a host's BMC; `None` for a host without one.
@@ -60,6 +65,19 @@ impl BmcClient {
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => service.read_power().await,
             BmcAccess::Ipmi(session) => session.read_power().await,
+        })
+        .await
+    }
+
+    /// Reads the hardware of the machine.
+    ///
+    /// # Errors
+    /// Those of `read_power`. IPMI does not show it.
+    pub async fn read_inventory(&mut self) -> Result<HardwareDetails, BmcError> {
+        self.timeout = INVENTORY_TIMEOUT;
+        self.perform(async |access| match access {
+            BmcAccess::Redfish(service) => service.read_inventory().await,
+            BmcAccess::Ipmi(session) => Err(session.unsupported("an inventory over IPMI")),
         })
         .await
     }
@@ -120,7 +138,7 @@ impl BmcClient {
         .await
     }
 
-    /// Performs an operation within `REQUEST_TIMEOUT`, and removes the password from its error. All errors pass here.
+    /// Performs an operation within its time, and removes the password from its error. All errors pass here.
     async fn perform<T>(
         &mut self,
         operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
@@ -136,11 +154,9 @@ impl BmcClient {
         address: &BmcAddress,
         operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
     ) -> Result<T, BmcError> {
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
-        let no_answer = |_| BmcError::Unreachable {
-            at: address.to_string(),
-            cause: format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
-        };
+        let (deadline, limit) = (Instant::now() + self.timeout, self.timeout.as_secs());
+        let no_answer =
+            |_| BmcError::Unreachable { at: address.to_string(), cause: format!("no answer within {limit} s") };
         let (at, route) = timeout_at(deadline, self.route(address)).await.map_err(no_answer)??;
         let Route::Redfish(anchor) = route else {
             return timeout_at(deadline, self.in_ipmi_session(&at, operation)).await.map_err(no_answer)?;
@@ -221,8 +237,7 @@ impl BmcClient {
     }
 
     fn learn(&mut self, change: impl FnOnce(&mut BmcRecord)) {
-        let new = BmcRecord { protocol: None, certificate: None, cipher_suite: None, time: self.now };
-        change(self.record.get_or_insert(new));
+        change(self.record.get_or_insert_with(|| BmcRecord::new(self.now)));
         self.has_learnt = true;
     }
 }

@@ -13,6 +13,7 @@ pub use crate::fleet::{BootDevice, Reset};
 
 pub mod client;
 mod detection;
+pub mod inventory_schedule;
 pub mod ipmi;
 pub mod poll_time;
 pub mod power_poller;

@@ -6,6 +6,7 @@ pub mod disk_space;
 pub mod first_seen;
 pub mod image_watch;
 pub mod install_deadlines;
+pub mod inventory;
 pub mod manifests;
 pub mod power;
 pub mod stalls;

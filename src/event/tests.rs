@@ -8,7 +8,7 @@ fn every_event() -> Vec<Event> {
     let address = IpAddr::from([10, 0, 0, 9]);
     vec![
         Event::FirstSeen { action: "install live cfg".parse().unwrap() },
-        Event::SameMachine { host: name(), uuid: uuid::Uuid::from_u128(1) },
+        Event::SameMachine { host: name(), uuid: Some(uuid::Uuid::from_u128(1)) },
         Event::AddressChanged { from: address, to: [10, 0, 0, 10].into(), evidence: AddressEvidence::Neighbour },
         Event::Assigned { image: BootTarget::Image(name()) },
         Event::LocalBootRequested {},

@@ -60,11 +60,19 @@ pub struct BmcRecord {
     pub cipher_suite: Option<CipherSuite>,
     /// Time of the first use.
     pub time: Timestamp,
+    /// Time at which the hardware was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory_time: Option<Timestamp>,
 }
 
 impl BmcRecord {
     /// The word in `certificate` for a certificate of an authority that the system trusts.
     pub const AUTHORITIES: &str = "authorities";
+
+    /// Returns the record of a BMC of which nothing is known.
+    pub fn new(time: Timestamp) -> Self {
+        Self { protocol: None, certificate: None, cipher_suite: None, time, inventory_time: None }
+    }
 }
 
 /// A protocol that was detected.

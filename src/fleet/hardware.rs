@@ -3,23 +3,93 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Mac;
 use super::text::printable;
 
 /// Maximum length of a text, in characters.
 const MAX_TEXT: usize = 64;
 /// Largest memory that is believed, in MiB: 64 TiB.
 const MAX_MEBIBYTES: u64 = 64 << 20;
+/// Maximum number of network interfaces, and of disks.
+pub const MAX_PARTS: usize = 32;
+/// Largest number of processors or cores that is believed.
+const MAX_CORES: u32 = 1 << 16;
 
-/// The hardware of a machine. Each part is absent until something reports it.
+/// The hardware of a machine, as iPXE and the BMC report it. Each part is absent until something reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HardwareDetails {
+    /// The processors.
+    #[serde(skip_serializing_if = "Cpu::is_empty")]
+    pub cpu: Cpu,
     /// Memory, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ram_mebibytes: Option<u64>,
+    /// The version of the BIOS or UEFI firmware.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bios_version: String,
+    /// The network interfaces, at most 32.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<Nic>,
+    /// The disks, at most 32.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub storage: Vec<Disk>,
     /// The maker's names for the machine (SMBIOS).
     #[serde(skip_serializing_if = "SystemVendor::is_empty")]
     pub system_vendor: SystemVendor,
+}
+
+/// The processors of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Cpu {
+    /// The model.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// Number of sockets with a processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<u32>,
+    /// Number of cores of all processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// Number of logical processors, which is that of threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+}
+
+/// A network interface of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Nic {
+    /// The BMC's name for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The MAC address.
+    pub mac: Mac,
+    /// The speed of its link, in Mbit/s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_mbps: Option<u32>,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Disk {
+    /// The BMC's name for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The model.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// The serial number.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub serial_number: String,
+    /// The kind: `HDD`, `SSD` or `NVME`, or another word of the BMC.
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// The size, in octets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
 }
 
 /// The maker's names for a machine.
@@ -41,28 +111,50 @@ pub struct SystemVendor {
 }
 
 impl SystemVendor {
+    /// Returns the names that are reported, in the order of the fields.
+    pub fn reported([manufacturer, product, serial, asset]: [Option<&str>; 4]) -> Self {
+        Self {
+            manufacturer: short(manufacturer),
+            product_name: short(product),
+            serial_number: short(serial),
+            asset_tag: short(asset),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
+impl Cpu {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns a number of processors or cores, unless it makes no sense.
+    pub fn number(found: Option<u64>) -> Option<u32> {
+        found.and_then(|number| u32::try_from(number).ok()).filter(|number| (1..=MAX_CORES).contains(number))
+    }
+}
+
 impl HardwareDetails {
     /// Returns what a machine reports, without what makes no sense and with texts of at most 64 printable characters.
-    pub fn reported(memory: Option<&str>, [manufacturer, product, serial, asset]: [Option<&str>; 4]) -> Self {
-        let mebibytes = memory.and_then(|text| text.trim().parse().ok());
-        let text = |text: Option<&str>| -> String {
-            let text = printable(text.unwrap_or_default()).trim().chars().take(MAX_TEXT).collect::<String>();
-            text.trim_end().to_owned()
-        };
+    pub fn reported(memory: Option<&str>, vendor: [Option<&str>; 4]) -> Self {
         Self {
-            ram_mebibytes: mebibytes.filter(|mebibytes| (1..=MAX_MEBIBYTES).contains(mebibytes)),
-            system_vendor: SystemVendor {
-                manufacturer: text(manufacturer),
-                product_name: text(product),
-                serial_number: text(serial),
-                asset_tag: text(asset),
-            },
+            ram_mebibytes: Self::memory(memory.and_then(|text| text.trim().parse().ok())),
+            system_vendor: SystemVendor::reported(vendor),
+            ..Self::default()
         }
+    }
+
+    /// Returns a size of memory in MiB, unless it makes no sense.
+    pub fn memory(mebibytes: Option<u64>) -> Option<u64> {
+        mebibytes.filter(|mebibytes| (1..=MAX_MEBIBYTES).contains(mebibytes))
+    }
+
+    /// Returns whether a BMC reported all that an inventory usually has: some do only after the machine's self-test.
+    pub fn is_complete(&self) -> bool {
+        !self.cpu.is_empty() && self.ram_mebibytes.is_some() && !self.nics.is_empty() && !self.storage.is_empty()
     }
 
     /// Returns what is known after a report: what it does not say stays.
@@ -70,7 +162,16 @@ impl HardwareDetails {
         let text = |known: &str, new: &str| if new.is_empty() { known } else { new }.to_owned();
         let (known, new) = (&self.system_vendor, &report.system_vendor);
         Self {
+            cpu: Cpu {
+                model: text(&self.cpu.model, &report.cpu.model),
+                sockets: report.cpu.sockets.or(self.cpu.sockets),
+                cores: report.cpu.cores.or(self.cpu.cores),
+                count: report.cpu.count.or(self.cpu.count),
+            },
             ram_mebibytes: report.ram_mebibytes.or(self.ram_mebibytes),
+            bios_version: text(&self.bios_version, &report.bios_version),
+            nics: if report.nics.is_empty() { &self.nics } else { &report.nics }.clone(),
+            storage: if report.storage.is_empty() { &self.storage } else { &report.storage }.clone(),
             system_vendor: SystemVendor {
                 manufacturer: text(&known.manufacturer, &new.manufacturer),
                 product_name: text(&known.product_name, &new.product_name),
@@ -79,6 +180,12 @@ impl HardwareDetails {
             },
         }
     }
+}
+
+/// Returns a text without control characters, of at most `MAX_TEXT` characters.
+pub fn short(text: Option<&str>) -> String {
+    let text = printable(text.unwrap_or_default()).trim().chars().take(MAX_TEXT).collect::<String>();
+    text.trim_end().to_owned()
 }
 
 #[cfg(test)]

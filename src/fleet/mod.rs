@@ -13,7 +13,7 @@ mod decode;
 pub mod embedded_text;
 pub mod enrolment;
 pub mod first_seen;
-mod hardware;
+pub mod hardware;
 mod host;
 pub mod host_match;
 mod image;
@@ -50,7 +50,7 @@ pub use boot_risk::BootRisk;
 pub use chap::Chap;
 pub use decode::{DecodeError, FieldPath, PathPart, deserialize_text, deserialize_with_path};
 pub use first_seen::{EntryPoint, FirstSeen, FirstSeenLimits};
-pub use hardware::{HardwareDetails, SystemVendor};
+pub use hardware::HardwareDetails;
 pub use host::{Bmc, BootMode, BootTarget, Host, HostSpec, HostStatus, Install, LocalDisk, Phase};
 pub use image::{
     AttachAs, Delivery, Firmwares, Image, ImageSpec, ImageStatus, KernelFiles, KernelSize, Method, Portal, is_sha256,

@@ -106,19 +106,21 @@ impl Gate {
         is_unanswered
     }
 
-    /// Records with a declared host that another interface of its machine asks, by the UUID.
+    /// Records with a declared host that another interface of its machine asks, by the UUID or by what its BMC shows.
     pub fn trace_other_interface(&self, machine: &DueMachine) {
         let state = self.store.load();
         let newest = machine.steps.iter().rev().find_map(|evidence| match evidence.step {
             Step::Discover { client, .. } => Some((client, evidence.last)),
             _ => None,
         });
-        let (Some(uuid), Some((client, at))) = (machine.uuid, newest) else { return };
+        let Some((client, at)) = newest else { return };
         if !machine.is_changed || state.is_declared(machine.mac) {
             return;
         }
-        let others = state.hosts_by_uuid(uuid).filter(|(mac, _)| *mac != machine.mac);
-        if let Some(host) = machine_uuid::machine_of(uuid, others).filter(|host| state.is_declared(*host)) {
+        let others = |uuid| state.hosts_by_uuid(uuid).filter(|(mac, _)| *mac != machine.mac);
+        let by_uuid = machine.uuid.and_then(|uuid| machine_uuid::machine_of(uuid, others(uuid)));
+        let host = by_uuid.or_else(|| state.host_by_nic(machine.mac));
+        if let Some(host) = host.filter(|host| state.is_declared(*host)) {
             let step = Step::OtherInterface { mac: machine.mac, client };
             self.traces.record_at(host, step, at, |mac| self.store.load().is_declared(mac));
         }

@@ -12,7 +12,7 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
-    BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, HardwareDetails, Host, HostStatus, Image, Key, Kind, Mac, Name,
+    Bmc, BmcRecord, BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, HardwareDetails, Host, HostStatus, Image, Key, Kind, Mac, Name,
     Object, Phase, Power, Stall, conditions, machine_uuid, power_request,
 };
 
@@ -77,6 +77,7 @@ pub fn apply(
         }
         Change::Observe { mac, observation } => observe(state, mac, observation, context),
         Change::RecordHardware { mac, hardware } => record_hardware(state, mac, hardware, context),
+        Change::RecordInventory { mac, bmc, hardware } => record_inventory(state, mac, &bmc, &hardware, context),
         Change::RecordStall { mac, stall } => record_stall(state, mac, stall, context),
         Change::RequestPower { mac, operation, start } => {
             let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
@@ -361,21 +362,21 @@ fn enrol(
     Ok(write(state, object, None, events, context.at))
 }
 
-/// Returns the draft of an unknown interface, its action, and the event that it belongs to a known machine by its UUID.
+/// Returns the draft of an unknown interface, its action, and the event that it belongs to a known machine: by its UUID,
+/// or by the interfaces that a BMC shows.
 fn recognise(state: &Snapshot, host: Host, action: UnknownHostAction) -> (Host, UnknownHostAction, Option<Event>) {
     let uuid = host.status.uuid;
-    let known = uuid.and_then(|uuid| {
-        let known = machine_uuid::machine_of(uuid, state.hosts_by_uuid(uuid))?;
-        Some((state.host_name(known)?, uuid))
-    });
-    let (Some((name, uuid)), Some(namespace)) = (known, host.metadata.namespace.clone()) else {
+    let by_uuid = uuid.and_then(|uuid| machine_uuid::machine_of(uuid, state.hosts_by_uuid(uuid)));
+    let known = by_uuid.or_else(|| state.host_by_nic(host.spec.boot_mac_address));
+    let name = known.and_then(|known| state.host_name(known));
+    let (Some(name), Some(namespace)) = (name, host.metadata.namespace.clone()) else {
         return (host, action, None);
     };
     let action = action.for_known_machine();
-    let event = Event::SameMachine { host: name, uuid };
+    let event = Event::SameMachine { host: name, uuid: uuid.filter(|_| by_uuid.is_some()) };
     match action.draft(host.spec.boot_mac_address, namespace, host.status.firmware) {
         Some(mut draft) => {
-            draft.status.uuid = Some(uuid);
+            draft.status.uuid = uuid;
             (draft, action, Some(event))
         }
         None => (host, action, Some(event)),
@@ -461,6 +462,26 @@ fn record_hardware(
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
 }
 
+/// Records the hardware that a BMC shows, unless the host has another BMC by now.
+fn record_inventory(
+    state: &mut Snapshot,
+    mac: Mac,
+    bmc: &Bmc,
+    hardware: &HardwareDetails,
+    context: ApplyContext<'_>,
+) -> Result<Applied, StoreError> {
+    let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
+    if before.spec.bmc.as_ref() != Some(bmc) {
+        return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
+    }
+    let mut after = Host::clone(&before);
+    let status = &mut after.status;
+    status.hardware = Some(Box::new(status.hardware.as_deref().cloned().unwrap_or_default().updated(hardware)));
+    status.bmc.get_or_insert_with(|| Box::new(BmcRecord::new(context.at))).inventory_time = Some(context.at);
+    check_boot(state, &mut after, context.policy.completion);
+    Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
+}
+
 /// Applies the report of a BMC. A report that changes nothing has no effect.
 fn apply_power_report(
     state: &mut Snapshot,
@@ -492,7 +513,8 @@ fn apply_power_report(
         status.boot_device = Some(told);
     }
     if let Some(learnt) = report.learnt {
-        status.bmc = Some(Box::new(learnt));
+        let inventory_time = status.bmc.as_ref().and_then(|known| known.inventory_time);
+        status.bmc = Some(Box::new(BmcRecord { inventory_time, ..learnt }));
     }
     let after = power_request::reconcile(after, &before, context.at);
     let events = events.into_iter().map(|event| (mac, event)).collect();

@@ -8,7 +8,7 @@ use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle;
 use crate::fleet::{
-    Architecture, EntryPoint, FirstSeenLimits, HardwareDetails, Host, Key, Mac, Object, PowerOperation, Stall,
+    Architecture, Bmc, EntryPoint, FirstSeenLimits, HardwareDetails, Host, Key, Mac, Object, PowerOperation, Stall,
 };
 
 /// A change of the state.
@@ -62,6 +62,15 @@ pub enum Change {
         /// Boot MAC address of the host.
         mac: Mac,
         /// What is known of the hardware now.
+        hardware: Box<HardwareDetails>,
+    },
+    /// Records the hardware that a BMC shows.
+    RecordInventory {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// The BMC that was asked.
+        bmc: Box<Bmc>,
+        /// What it shows.
         hardware: Box<HardwareDetails>,
     },
     /// Records the diagnosis of a host's boot, or that it goes on.

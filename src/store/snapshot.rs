@@ -36,6 +36,8 @@ pub struct Snapshot {
     by_last_address: HashMap<IpAddr, Mac>,
     /// Machines by the UUID that their firmware claims.
     by_uuid: OrdSet<(Uuid, Mac)>,
+    /// Further interfaces of machines as their BMCs show them, with the hosts.
+    by_nic: OrdSet<(Mac, Mac)>,
     /// Leases of the built-in DHCP server, including expired ones.
     leases: OrdMap<Ipv4Addr, Arc<Lease>>,
     /// Hosts with an install under way, which is subject to `install.timeout`.
@@ -138,6 +140,12 @@ impl Snapshot {
                 self.by_mac.get(mac).map(|host| host.spec.image != BootTarget::LocalDisk).or_else(seen)?;
             Some((*mac, boots_image))
         })
+    }
+
+    /// Returns the host whose BMC shows an interface that is not its boot interface; `None` if several do.
+    pub fn host_by_nic(&self, nic: Mac) -> Option<Mac> {
+        let mut hosts = self.by_nic.range((nic, LOWEST_MAC)..=(nic, HIGHEST_MAC));
+        hosts.next().filter(|_| hosts.next().is_none()).map(|(_, host)| *host)
     }
 
     /// Returns the last lease of an address, which may have expired.
@@ -326,6 +334,7 @@ impl Snapshot {
         match SeenHost::of(host).filter(|_| self.seen.is_empty() || self.seen_namespace == key.namespace) {
             Some(seen) => self.insert_seen(key.namespace, seen),
             None => {
+                self.by_nic.extend(further_nics(host).map(|nic| (nic, mac)));
                 self.by_mac.insert(mac, host.clone());
                 self.objects.insert(key, object);
             }
@@ -400,6 +409,9 @@ impl Snapshot {
         if let Object::Host(host) = &object {
             let mac = host.spec.boot_mac_address;
             self.by_mac.remove(&mac);
+            for nic in further_nics(host) {
+                self.by_nic.remove(&(nic, mac));
+            }
             self.under_way.remove(&mac);
             if let Some(first_seen) = &host.status.first_seen {
                 self.unindex_first_seen(mac, first_seen);
@@ -420,6 +432,15 @@ impl Snapshot {
             self.by_last_address.remove(&address);
         }
     }
+}
+
+/// Returns the interfaces of a machine but the one it boots over. A BMC that does not show that one may be another
+/// machine's.
+fn further_nics(host: &Host) -> impl Iterator<Item = Mac> {
+    let mac = host.spec.boot_mac_address;
+    let nics = host.status.hardware.as_ref().map(|hardware| hardware.nics.as_slice()).unwrap_or_default();
+    let is_its_own = nics.iter().any(|nic| nic.mac == mac);
+    nics.iter().map(|nic| nic.mac).filter(move |nic| is_its_own && *nic != mac)
 }
 
 const LOWEST_MAC: Mac = Mac([0; 6]);

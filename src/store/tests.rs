@@ -199,8 +199,60 @@ async fn a_known_machine_is_enrolled_as_what_it_is() {
     let store = open(directory.path());
     assert_eq!(enrol(&store, mac(5), uuid, "install live").await.status.phase, Phase::LocalBoot, "after a restart too");
     let events: Vec<_> = store.timeline(Some(mac(2)), 9).unwrap().into_iter().map(|entry| entry.event).collect();
-    let known = Event::SameMachine { host: "02-00-00-00-00-01".parse().unwrap(), uuid: uuid.parse().unwrap() };
+    let known = Event::SameMachine { host: "02-00-00-00-00-01".parse().unwrap(), uuid: uuid.parse().ok() };
     assert_eq!(events, [Event::FirstSeen { action: UnknownHostAction::LocalBoot }, known]);
+}
+
+#[tokio::test]
+async fn an_interface_that_a_bmc_shows_is_the_hosts_unless_it_has_a_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(directory.path(), policy(), OpenOptions::default()).unwrap();
+    store.commit(put(image("live"))).await.unwrap();
+    let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+    let bmc = crate::fleet::Bmc::new("redfish://10.0.0.9", "u", Default::default());
+    for (name, last) in [("one", 1), ("two", 2), ("own", 9)] {
+        let Object::Host(mut declared) = host(name, mac(last)) else { unreachable!() };
+        Arc::make_mut(&mut declared).spec.bmc = Some(bmc.clone());
+        store.commit(put(Object::Host(declared))).await.unwrap();
+    }
+    let shows = async |host: u8, bmc: &crate::fleet::Bmc, nics: &[u8]| {
+        let nic = |last: &u8| crate::fleet::hardware::Nic { name: String::new(), mac: mac(*last), speed_mbps: None };
+        let nics = nics.iter().map(nic).collect();
+        let hardware = Box::new(crate::fleet::HardwareDetails { nics, ..Default::default() });
+        store.commit(Change::RecordInventory { mac: mac(host), bmc: Box::new(bmc.clone()), hardware }).await.unwrap();
+    };
+    let other = crate::fleet::Bmc::new("redfish://10.0.0.8", "u", Default::default());
+    shows(1, &other, &[1, 7]).await;
+    assert_eq!(store.load().host_by_mac(mac(1)).unwrap().status.hardware, None, "the host has another BMC");
+    shows(1, &bmc, &[1, 3, 5, 9]).await;
+    shows(2, &bmc, &[2, 5]).await;
+    shows(9, &bmc, &[4]).await;
+    let one = store.load().host_by_mac(mac(1)).unwrap();
+    assert!(one.status.bmc.as_ref().unwrap().inventory_time.is_some(), "{one:?}");
+    let owner = |last| store.load().host_by_nic(mac(last));
+    let found = [3, 4, 5, 7, 9].map(owner);
+    // 4 is of a BMC that does not show the host's own interface; 5 is claimed twice.
+    assert_eq!(found, [Some(mac(1)), None, None, None, Some(mac(1))]);
+    let none = "03000200-0400-0500-0006-000700080009";
+    assert_eq!(enrol(&store, mac(3), none, "install live").await.status.phase, Phase::LocalBoot);
+    assert_eq!(enrol(&store, mac(5), none, "install live").await.status.phase, Phase::Assigned);
+    let own = store.load().host_by_mac(mac(9)).unwrap();
+    assert_eq!(own.metadata.name.as_str(), "own", "a claim takes no interface from a declared host");
+    let events: Vec<_> = store.timeline(Some(mac(3)), 9).unwrap().into_iter().map(|entry| entry.event).collect();
+    assert!(events.contains(&Event::SameMachine { host: "one".parse().unwrap(), uuid: None }), "{events:?}");
+    drop(store);
+    writer.join().unwrap();
+    let store = open(directory.path());
+    assert_eq!(store.load().host_by_nic(mac(3)), Some(mac(1)), "after a restart too");
+    shows_nothing(&store, mac(1), &bmc).await;
+    assert_eq!(store.load().host_by_nic(mac(3)), Some(mac(1)), "what a report leaves out stays");
+    store.commit(Change::Delete { key: declared_key("one"), version: None }).await.unwrap();
+    assert_eq!(store.load().host_by_nic(mac(3)), None);
+}
+
+async fn shows_nothing(store: &Store, mac: Mac, bmc: &crate::fleet::Bmc) {
+    let change = Change::RecordInventory { mac, bmc: Box::new(bmc.clone()), hardware: Box::default() };
+    store.commit(change).await.unwrap();
 }
 
 #[tokio::test]

@@ -70,8 +70,26 @@ class Controller:
         self.log.close()
 
 
-def emulator(server, port, tls=False):
-    """Starts sushy-tools' Redfish emulator with one machine; with `tls`, it has a new certificate each time."""
+# What the fake driver does not have; the resources are the emulator's own.
+HARDWARE = """
+import sushy_tools.emulator.resources.systems.fakedriver as fake
+fake.FakeDriver.get_total_memory = lambda self, identity: 96
+fake.FakeDriver.get_total_cpus = lambda self, identity: 2
+cpu = lambda number: dict(id=number, socket=number, vendor='Acme', model='Emulated CPU', cores='4', threads='8')
+fake.FakeDriver.get_processors = lambda self, identity: [cpu('CPU0'), cpu('CPU1')]
+fake.FakeDriver.get_versions = lambda self, identity: {'BiosVersion': '1.0.0'}
+"""
+DISKS = """
+UUID = SUSHY_EMULATOR_FAKE_SYSTEMS[0]['uuid']
+SUSHY_EMULATOR_FAKE_SYSTEMS[0]['nics'].append({'mac': '52:54:00:00:00:03', 'ip': '127.0.0.10'})
+SUSHY_EMULATOR_STORAGE = {UUID: [{'Id': '1', 'Name': 'Local Storage Controller', 'StorageControllers': [], 'Drives': ['32ADF365C6C1B7BD']}]}
+SUSHY_EMULATOR_DRIVES = {(UUID, '1'): [{'Id': '32ADF365C6C1B7BD', 'Name': 'Drive Sample', 'CapacityBytes': 899527000000, 'Protocol': 'SAS'}]}
+"""
+
+
+def emulator(server, port, tls=False, hardware=False):
+    """Starts sushy-tools' Redfish emulator with one machine; with `tls`, it has a new certificate each time; with `hardware`,
+    its machine has processors, memory, a disk and two interfaces."""
     state = server.place / f"emulator{port}"
     state.mkdir(exist_ok=True)
     text = EMULATOR.format(port=port, state=state, port_end=port % 10)
@@ -84,8 +102,8 @@ def emulator(server, port, tls=False):
 
     (state / "users").write_text("admin:" + bcrypt.hashpw(b"password", bcrypt.gensalt(4)).decode() + "\n")
     text += f"SUSHY_EMULATOR_AUTH_FILE = '{state}/users'\n"
-    (state / "conf").write_text(text)
-    return Controller(state, port, "-c", EMULATE, "--config", state / "conf")
+    (state / "conf").write_text(text + (DISKS if hardware else ""))
+    return Controller(state, port, "-c", (HARDWARE if hardware else "") + EMULATE, "--config", state / "conf")
 
 
 def fake_bmc(server, port):

@@ -30,6 +30,7 @@ class ScriptedRedfish:
         self.power, self.obeys, self.tags, self.resets = power, obeys, tags, list(resets)
         self.action_info, self.modes, self.handshake_delay = action_info, modes, handshake_delay
         self.script, self.asked, self.boot, self.version = {}, [], {}, 1
+        self.resources, self.properties = {}, {}  # further resources by their path, and properties of the system
         self.writes_by_others = 0
         self.sessions, self.open, self.opened, self.most = sessions, set(), 0, 0
         self.released = threading.Event()
@@ -110,6 +111,8 @@ class ScriptedRedfish:
             return self.send(request, 204, None)
         if token not in self.open if self.sessions else request.headers.get("Authorization") != expected:
             return self.send(request, 401, {"error": {"message": "the user name or password is wrong"}})
+        if request.command == "GET" and path in self.resources:
+            return self.send(request, 200, self.resources[path])
         if path == "/redfish/v1/Systems":
             return self.send(request, 200, {"Members": [{"@odata.id": SYSTEM}]})
         if path == INFO:
@@ -137,7 +140,7 @@ class ScriptedRedfish:
     def system(self):
         names = {"@Redfish.ActionInfo": INFO} if self.action_info else {"ResetType@Redfish.AllowableValues": self.resets}
         boot = {"BootSourceOverrideMode": "Legacy", **self.boot} if self.modes else self.boot
-        return {"PowerState": self.power, "Boot": boot, "Actions": {"#ComputerSystem.Reset": {"target": RESET, **names}}}
+        return {"PowerState": self.power, "Boot": boot, "Actions": {"#ComputerSystem.Reset": {"target": RESET, **names}}, **self.properties}
 
     def patch(self, request, body):
         if self.writes_by_others > 0:
