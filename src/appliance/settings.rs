@@ -66,6 +66,7 @@ pub fn site(config: &Config, addresses: &OwnAddresses) -> Site {
         ours: Vec::new(),
         advertised: Vec::new(),
         http: (nowhere, config.http_port).into(),
+        https: config.api.listen.filter(|listen| config.api.tls.is_some() && !listen.ip().is_loopback()),
         iscsi: (nowhere, config.iscsi.port).into(),
         syslog: config.syslog.map(|syslog| (nowhere, syslog.port).into()),
         iqn: config.iscsi.iqn.clone(),

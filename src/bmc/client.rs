@@ -11,12 +11,15 @@ use crate::http_client::{ConnectError, Server, ServerConnection};
 
 use super::ipmi::client::IpmiSession;
 use super::redfish::client::RedfishService;
+pub use super::redfish::virtual_media::MediumUrls;
 use super::{BmcError, CONNECT_TIMEOUT, detection};
 
 /// Maximum time for one operation, with all its requests. BMCs are slow, and API clients wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum time to read the hardware, which takes many requests.
 const INVENTORY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum time to insert a medium: some BMCs fetch it first.
+const MEDIUM_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum time to log out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,10 +101,11 @@ impl BmcClient {
     ///
     /// # Errors
     /// Those of `read_power`. IPMI has no virtual drive.
-    pub async fn boot_medium(&mut self, url: &str, mode: Option<FirmwareMode>) -> Result<(), BmcError> {
+    pub async fn boot_medium(&mut self, urls: MediumUrls<'_>, mode: Option<FirmwareMode>) -> Result<(), BmcError> {
+        self.timeout = MEDIUM_TIMEOUT;
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => {
-                service.insert_medium(url).await?;
+                service.insert_medium(urls, tokio::time::sleep).await?;
                 service.set_boot_device(BootDevice::Cd, true, mode).await
             }
             BmcAccess::Ipmi(session) => Err(session.unsupported("virtual media over IPMI")),
@@ -109,13 +113,13 @@ impl BmcClient {
         .await
     }
 
-    /// Ejects the medium in the virtual drive of the machine, if its URL begins like this.
+    /// Ejects the medium in the virtual drive of the machine, if its URL begins like one of these.
     ///
     /// # Errors
     /// Those of `boot_medium`.
-    pub async fn eject_medium(&mut self, prefix: &str) -> Result<(), BmcError> {
+    pub async fn eject_medium(&mut self, prefixes: &[String]) -> Result<(), BmcError> {
         self.perform(async |access| match access {
-            BmcAccess::Redfish(service) => service.eject_medium(prefix).await,
+            BmcAccess::Redfish(service) => service.eject_medium(prefixes).await,
             BmcAccess::Ipmi(session) => Err(session.unsupported("virtual media over IPMI")),
         })
         .await

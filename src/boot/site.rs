@@ -34,6 +34,8 @@ pub struct Site {
     pub nets: Vec<Ipv4Net>,
     /// Address and port of HTTP.
     pub http: SocketAddr,
+    /// Address and port of the API's own listener, if that has TLS and machines reach it; unspecified on every address.
+    pub https: Option<SocketAddr>,
     /// Address and port of iSCSI.
     pub iscsi: SocketAddr,
     /// Address and port of the syslog receiver; `None` if it is off.
@@ -94,6 +96,15 @@ impl Site {
             80 => format!("http://{}", bracketed(self.http.ip())),
             port => format!("http://{}:{port}", bracketed(self.http.ip())),
         }
+    }
+
+    /// Returns the prefixes of our URLs: over HTTP, then over HTTPS if we have that.
+    pub fn urls(&self) -> Vec<String> {
+        let https = self.https.map(|at| {
+            let ip = if at.ip().is_unspecified() { self.address } else { at.ip() };
+            format!("https://{}:{}", bracketed(ip), at.port())
+        });
+        std::iter::once(self.url()).chain(https).collect()
     }
 
     /// Replaces the placeholders in kernel arguments: `{server}`, `{url}`, `{image}` (URL of the image's files) and `{mac}`
@@ -198,6 +209,7 @@ pub mod tests {
                 power_on: false,
             },
             pins_bmc_certificates: true,
+            https: None,
             programs: Programs(programs.into()),
             overrides: Vec::new(),
             namespace: "default".parse().unwrap(),
@@ -240,6 +252,11 @@ pub mod tests {
             assert_eq!((seen.address, seen.url()), (outer, "http://192.168.1.5".to_owned()));
         }
         assert_eq!(site.reached_at([10, 0, 0, 9].into()).url(), "http://10.0.0.9");
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], 443));
+        for (https, expected) in [(everywhere, "https://10.0.0.9:443"), ((own, 8443).into(), "https://172.17.0.2:8443")] {
+            let site = Site { https: Some(https), ..site.clone() }.reached_at([10, 0, 0, 9].into());
+            assert_eq!(site.urls(), ["http://10.0.0.9", expected]);
+        }
     }
 
     #[test]

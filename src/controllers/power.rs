@@ -18,7 +18,7 @@ use crate::gate::media::MediaError;
 use crate::store::{Change, ChangeKind, Store, now};
 
 use crate::bmc::BmcError;
-use crate::bmc::client::{BmcClient, BmcPolicy};
+use crate::bmc::client::{BmcClient, BmcPolicy, MediumUrls};
 use crate::bmc::poll_time::PollTime;
 use crate::bmc::power_poller::{BmcAnswer, BmcRequest, PowerPoller, PowerTask};
 use crate::bmc::wake_on_lan;
@@ -123,7 +123,7 @@ async fn send(gate: &Arc<Gate>, mac: Mac, client: &mut BmcClient, task: PowerTas
         PowerTask::SetBootDevice(BootDevice::Disk, mode) => {
             let host = gate.store.load().host_by_mac(mac);
             if host.is_some_and(|host| host.spec.bmc.as_ref().is_some_and(Bmc::boots_virtual_media))
-                && let Err(error) = client.eject_medium(&gate.site().url()).await
+                && let Err(error) = client.eject_medium(&gate.site().urls()).await
             {
                 tracing::warn!(%mac, %error, "failed to eject the virtual medium");
             }
@@ -142,7 +142,9 @@ async fn boot_medium(
 ) -> Result<(), BmcError> {
     let unavailable = |error: MediaError| BmcError::Unsupported { at: "the image".to_owned(), what: error.to_string() };
     let lease = gate.insert(mac).await.map_err(unavailable)?;
-    client.boot_medium(&format!("{}/{}", gate.site().url(), lease.path), mode).await
+    let urls: Vec<_> = gate.site().urls().into_iter().map(|base| format!("{base}/{}", lease.path)).collect();
+    let [http, https @ ..] = urls.as_slice() else { return Ok(()) };
+    client.boot_medium(MediumUrls { http, https: https.first().map(String::as_str) }, mode).await
 }
 
 /// Records what a report shows of the machine's boot.

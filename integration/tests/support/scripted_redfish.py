@@ -30,7 +30,8 @@ class ScriptedRedfish:
         self.power, self.obeys, self.tags, self.resets = power, obeys, tags, list(resets)
         self.action_info, self.modes, self.handshake_delay = action_info, modes, handshake_delay
         self.script, self.asked, self.boot, self.version = {}, [], {}, 1
-        self.resources, self.properties = {}, {}  # further resources by their path, and properties of the system
+        # Further resources by their path, properties of the system, and what answers (method, path): a function of the body.
+        self.resources, self.properties, self.actions = {}, {}, {}
         self.writes_by_others = 0
         self.sessions, self.open, self.opened, self.most = sessions, set(), 0, 0
         self.released = threading.Event()
@@ -111,6 +112,8 @@ class ScriptedRedfish:
             return self.send(request, 204, None)
         if token not in self.open if self.sessions else request.headers.get("Authorization") != expected:
             return self.send(request, 401, {"error": {"message": "the user name or password is wrong"}})
+        if (request.command, path) in self.actions:
+            return self.send(request, *self.actions[request.command, path](body, request.headers))
         if request.command == "GET" and path in self.resources:
             return self.send(request, 200, self.resources[path])
         if path == "/redfish/v1/Systems":

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -44,10 +45,10 @@ class Server:
     running = []
 
     def __init__(self, place, config="", flags=(), interface="lo", address="127.0.0.1", environment=None,
-                 user="root"):
+                 user="root", api_port=None):
         self.place, self.config, self.flags = Path(place), config, list(flags)
         self.interface, self.address, self.environment, self.user = interface, address, environment or {}, user
-        self.state = self.place / "state"
+        self.state, self.api_port = self.place / "state", api_port  # a port of its own for the object API, over TLS
         self.binary = os.environ["BOOTLATCH"]
         self.process = self.token = None
         self.starts = 0
@@ -149,7 +150,11 @@ class Server:
 
     def ask(self, method, path, body=None, kind=None, token=True, headers=None, source=None):
         """Sends one request over a new connection. A body that is not text is sent as JSON."""
-        connection = http.client.HTTPConnection(self.address, PORT, timeout=30 * slowness(), source_address=source and (source, 0))
+        where = {"timeout": 30 * slowness(), "source_address": source and (source, 0)}
+        if self.api_port and token:
+            connection = http.client.HTTPSConnection(self.address, self.api_port, context=ssl._create_unverified_context(), **where)
+        else:
+            connection = http.client.HTTPConnection(self.address, PORT, **where)
         sent = dict(headers or {})
         if body is not None and not isinstance(body, (str, bytes)):
             body, kind = json.dumps(body), kind or "application/json"

@@ -152,30 +152,42 @@ impl<'a> RedfishService<'a> {
     }
 
     /// Sets the boot device, for the next boot or for all boots, in the mode of the machine's firmware.
-    ///
-    /// Only a system that has not changed since it was read is written (RFC 9110, section 13.1.1). Services that compare
-    /// entity tags wrongly never match: they get the strong form of a weak tag, then none if the tag stays the same.
     pub async fn set_boot_device(
         &self,
         device: BootDevice,
         once: bool,
         mode: Option<FirmwareMode>,
     ) -> Result<(), BmcError> {
-        let mut last_tag = None;
-        for write in 1.. {
-            let (path, system, tag) = self.system_with_tag().await?;
-            let settings = json!({"Boot": self.boot_settings(&system["Boot"], device, once, mode)?});
+        let path = self.system_path().await?;
+        let settings = |system: &Value| Ok(json!({"Boot": self.boot_settings(&system["Boot"], device, once, mode)?}));
+        let answer = self.patch(&path, settings).await?;
+        self.read_reply(&Method::PATCH, &answer).map(drop)
+    }
+
+    /// Writes settings that follow from a resource.
+    ///
+    /// Only a resource that has not changed since it was read is written (RFC 9110, section 13.1.1). Services that compare
+    /// entity tags wrongly never match: they get the strong form of a weak tag, then none if the tag stays the same.
+    pub(super) async fn patch(
+        &self,
+        path: &str,
+        settings: impl Fn(&Value) -> Result<Value, BmcError>,
+    ) -> Result<Response<Bytes>, BmcError> {
+        let (mut last_tag, mut writes) = (None, 0);
+        loop {
+            writes += 1;
+            let (resource, tag) = self.read_with_tag(path).await?;
+            let settings = settings(&resource)?;
             let if_match = match (&tag, &last_tag) {
-                (Some(tag), Some(last)) if tag == last && write == MAX_WRITES => None,
+                (Some(tag), Some(last)) if tag == last && writes == MAX_WRITES => None,
                 (Some(tag), Some(last)) if tag == last => Some(tag.strip_prefix("W/").unwrap_or(tag).to_owned()),
                 (tag, _) => tag.clone(),
             };
-            match self.send(Method::PATCH, &path, Some(&settings), if_match.as_deref()).await? {
-                answer if answer.status() == StatusCode::PRECONDITION_FAILED && write < MAX_WRITES => last_tag = tag,
-                answer => return self.read_reply(&Method::PATCH, &answer).map(drop),
+            match self.send(Method::PATCH, path, Some(&settings), if_match.as_deref()).await? {
+                answer if answer.status() == StatusCode::PRECONDITION_FAILED && writes < MAX_WRITES => last_tag = tag,
+                answer => return Ok(answer),
             }
         }
-        Ok(())
     }
 
     /// Returns the boot settings to write, in the words that the service has for them.
@@ -242,14 +254,13 @@ impl<'a> RedfishService<'a> {
         }
     }
 
-    /// Reads the system, with its entity tag if it has one.
-    async fn system_with_tag(&self) -> Result<(String, Value, Option<String>), BmcError> {
-        let path = self.system_path().await?;
-        let answer = self.send(Method::GET, &path, None, None).await?;
-        let system = self.read_reply(&Method::GET, &answer)?;
+    /// Reads a resource, with its entity tag if it has one.
+    async fn read_with_tag(&self, path: &str) -> Result<(Value, Option<String>), BmcError> {
+        let answer = self.send(Method::GET, path, None, None).await?;
+        let resource = self.read_reply(&Method::GET, &answer)?;
         let header = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
-        let tag = header.or_else(|| system["@odata.etag"].as_str()).map(str::to_owned);
-        Ok((path, system, tag))
+        let tag = header.or_else(|| resource["@odata.etag"].as_str()).map(str::to_owned);
+        Ok((resource, tag))
     }
 
     /// Returns the power state of a system resource.
@@ -301,7 +312,7 @@ impl<'a> RedfishService<'a> {
     }
 
     /// Sends a request and follows redirects. Returns the reply.
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -453,7 +464,8 @@ impl<'a> RedfishService<'a> {
         BmcError::Unreachable { at: self.at.to_string(), cause: cause.to_string() }
     }
 
-    pub(super) fn unsupported(&self, what: impl Into<String>) -> BmcError {
+    /// Returns the error of what the service does not support.
+    pub fn unsupported(&self, what: impl Into<String>) -> BmcError {
         BmcError::Unsupported { at: self.at.to_string(), what: what.into() }
     }
 

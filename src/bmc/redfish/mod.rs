@@ -2,4 +2,4 @@
 
 pub mod client;
 mod inventory;
-mod virtual_media;
+pub mod virtual_media;
