@@ -94,7 +94,7 @@ class Machine:
             rom = ",romfile=" if self.kind.code else \
                 f",romfile={self.rom},disable-legacy=on" if self.rom else ""
             command += ["-netdev", f"tap,id=lan,ifname={network.tap()},script=no,downscript=no",
-                        "-device", f"virtio-net-pci,netdev=lan,mac={self.mac},bootindex=1{rom}"]
+                        "-device", f"virtio-net-pci,id=nic,netdev=lan,mac={self.mac},bootindex=1{rom}"]
         if cdrom:
             command += ["-drive", f"if=none,id=cd,format=raw,readonly=on,file={cdrom}",
                         "-device", "ide-cd,drive=cd,bootindex=0"]
