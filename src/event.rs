@@ -222,7 +222,7 @@ pub enum Event {
     },
     /// The BMC accepted a power request, because of `spec.online`.
     PowerSwitched {
-        /// Redfish's word for the request.
+        /// The request: `on`, `off`, `forceOff`, `restart`, `reset`, `powerCycle` or `nmi`.
         reset: String,
     },
     /// An operator ended the machine's lease of an address.

@@ -167,7 +167,7 @@ fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
         match event {
             // A further try, because nothing happened, begins no other boot.
             Event::PowerSwitched { reset } if !is_repeated => {
-                Reset::parse(reset).into_iter().for_each(|reset| gate.trace_reset(mac, reset));
+                Reset::of_word(reset).into_iter().for_each(|reset| gate.trace_reset(mac, reset));
             }
             Event::BmcFailed { message } => {
                 gate.trace(mac, Step::BmcFailed { message: message.as_str().into(), is_final });
@@ -297,7 +297,7 @@ mod tests {
         let bmc = fixture.vm().spec.bmc.clone().unwrap();
         let report = |power| PowerReport { power: Some(power), ..PowerReport::new(&bmc) };
         let switched = |reset: Reset| PowerReport {
-            events: vec![Event::PowerSwitched { reset: reset.as_str().to_owned() }],
+            events: vec![Event::PowerSwitched { reset: reset.word().to_owned() }],
             ..PowerReport::new(&bmc)
         };
         let apply = async |report: PowerReport| {

@@ -57,6 +57,24 @@ impl Reset {
         }
     }
 
+    /// Returns the word for it in the timeline, which is that of `bootlatch host` where that has one.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::ForceOff => "forceOff",
+            Self::GracefulShutdown => "off",
+            Self::GracefulRestart => "restart",
+            Self::ForceRestart => "reset",
+            Self::PowerCycle => "powerCycle",
+            Self::Nmi => "nmi",
+        }
+    }
+
+    /// Returns the operation of a word in the timeline.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reset| reset.word() == word)
+    }
+
     /// Parses the name in Redfish; `ForceOn` is a synonym of `On`.
     pub fn parse(word: &str) -> Option<Self> {
         match word {

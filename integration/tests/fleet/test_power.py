@@ -67,7 +67,7 @@ def test_online_switches_a_machine_over_ipmi(server, ipmi):
     assert eventually(lambda: sim.power == "on", 20) and becomes(server, "ipmi", "on"), f"online: true switches the machine on: {server.tail()}"
     assert eventually(lambda: "powerTransition" not in status(server, "ipmi")), f'the power change ends when the machine is on: {status(server, "ipmi")}'
     assert sim.told == ["power 1"], f"the machine is switched on once: {sim.told}"
-    assert events(server, "ipmi", "power_switched") == [{"reset": "On"}] and {"state": "on"} in events(server, "ipmi", "power"), (
+    assert events(server, "ipmi", "power_switched") == [{"reset": "on"}] and {"state": "on"} in events(server, "ipmi", "power"), (
         f'the timeline shows the power change: {events(server, "ipmi", "power_switched", "power")}')
     version = read(server, "ipmi")["metadata"]["resourceVersion"]
     again = patch(server, "ipmi", online=True)

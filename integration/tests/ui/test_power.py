@@ -79,7 +79,7 @@ def test_a_running_machine_is_reset_and_restarted(server, sim, open_window):
     toolbar(page).get_by_role("button", name="Reset").click()
     dialog.get_by_text("as by its reset button").wait_for()
     dialog.get_by_role("button", name="Reset").click()
-    assert eventually(lambda: {"reset": "ForceRestart"} in events(server, "node", "power_switched"), 20), server.tail()
+    assert eventually(lambda: {"reset": "reset"} in events(server, "node", "power_switched"), 20), server.tail()
     page.locator("#power[data-power=on]").wait_for()
     assert eventually(lambda: "powerTransition" not in status(server, "node"), 60), status(server, "node")
     (sim.place / "obeys").touch()

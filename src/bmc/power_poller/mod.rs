@@ -5,7 +5,7 @@
 //! an assignment creates; `transition` has its steps. A change of the power state by other means (power button,
 //! installer) is recorded and not undone. The boot device follows the decision for the host.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
@@ -28,6 +28,9 @@ const POWER_ON_INTERVAL: Duration = Duration::from_millis(250);
 const BOOT_DEVICE_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum number of times that a boot device is set.
 const MAX_BOOT_DEVICE_TRIES: u32 = 5;
+
+/// Maximum number of concurrent requests to BMCs whose last one failed. They may hang: the others keep their places.
+pub const MAX_FAILING_REQUESTS: usize = 16;
 
 /// Next request to a BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +77,8 @@ pub struct PowerPoller {
     due: BTreeSet<(Instant, Mac)>,
     /// Time at which a machine was last switched on.
     last_power_on: Option<Instant>,
+    /// Machines with a request in progress whose last one failed.
+    failing: HashSet<Mac>,
     /// Machines without a BMC that are to be woken.
     wakes: WakeQueue,
 }
@@ -209,9 +214,8 @@ impl PowerPoller {
 
     /// Returns the next request that is due. Machines with a power transition come first.
     pub fn next(&mut self, now: Instant) -> Option<BmcRequest> {
-        let is_due = |set: &BTreeSet<(Instant, Mac)>| set.first().copied().filter(|(due, _)| *due <= now);
         let mac = loop {
-            let (_, mac) = is_due(&self.urgent).or_else(|| is_due(&self.due))?;
+            let mac = self.first_due(&self.urgent, now).or_else(|| self.first_due(&self.due, now))?;
             let task = self.states.get(&mac)?.task;
             let boots = matches!(task, PowerTask::Reset(reset) if reset.begins_boot());
             match self.last_power_on.map(|last| last + POWER_ON_INTERVAL).filter(|next| boots && *next > now) {
@@ -227,11 +231,23 @@ impl PowerPoller {
         if let Some(run) = &mut state.run {
             run.begin_request(now);
         }
+        if state.failures > 0 {
+            self.failing.insert(mac);
+        }
         Some(BmcRequest { mac, bmc: state.bmc.clone(), record: state.record.clone(), task: state.task })
+    }
+
+    /// Returns the first machine that is due and may be asked.
+    fn first_due(&self, set: &BTreeSet<(Instant, Mac)>, now: Instant) -> Option<Mac> {
+        let is_full = self.failing.len() >= MAX_FAILING_REQUESTS;
+        let may_be_asked = |mac: &Mac| !is_full || self.states.get(mac).is_none_or(|state| state.failures == 0);
+        let mut due = set.iter().take_while(|(due, _)| *due <= now).map(|(_, mac)| *mac);
+        due.find(may_be_asked)
     }
 
     /// Processes the answer to a request. Returns a report if something changed.
     pub fn answered(&mut self, mac: Mac, bmc: &Bmc, answer: BmcAnswer, time: PollTime) -> Option<PowerReport> {
+        self.failing.remove(&mac);
         // The host may have another BMC, or may have been deleted and created, since the request.
         let state = self.states.get_mut(&mac).filter(|state| state.due.is_none() && state.bmc == *bmc)?;
         let mut report = PowerReport::new(bmc);
@@ -328,7 +344,7 @@ impl PollState {
 
     /// Processes the success of a power operation.
     fn on_reset(&mut self, reset: Reset, report: &mut PowerReport, time: PollTime) -> (Instant, PowerTask) {
-        report.events.push(Event::PowerSwitched { reset: reset.as_str().to_owned() });
+        report.events.push(Event::PowerSwitched { reset: reset.word().to_owned() });
         let Some(run) = &mut self.run else { return (time.now, PowerTask::Poll) };
         // Another power change may have been requested meanwhile: it begins from the start.
         if !run.is_sending(reset) {

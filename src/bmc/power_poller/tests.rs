@@ -151,7 +151,7 @@ fn a_machine_is_switched_on_and_polled_until_it_is_on() {
     assert!(simulation.polled(Power::Off).1.is_none());
     assert_eq!(simulation.next_request(), (0, PowerTask::Reset(Reset::On)));
     let report = simulation.answer(PowerTask::Reset(Reset::On), Ok(None)).unwrap();
-    assert_eq!(report.events, [Event::PowerSwitched { reset: "On".into() }]);
+    assert_eq!(report.events, [Event::PowerSwitched { reset: "on".into() }]);
     assert_eq!(report.transition.unwrap().state, TransitionState::Accepted, "durable before it is confirmed");
     assert_eq!(simulation.polled(Power::Off).0, 5);
     let (waited, report) = simulation.polled(Power::On);
@@ -324,4 +324,35 @@ fn machines_with_a_transition_come_first() {
     simulation.second = 100;
     simulation.request(PowerOperation::On);
     assert_eq!(simulation.poller.next(simulation.time().now).unwrap().mac, MAC);
+}
+
+#[test]
+fn bmcs_that_hang_leave_places_for_the_others() {
+    let mut simulation = Simulation::new();
+    let time = simulation.time();
+    let mac = |number| Mac([2, 0, 0, 0, 1, number]);
+    simulation.host.status.power_transition = Some(Box::new(PowerTransition::new(PowerOperation::On, time.at)));
+    for number in 0..200 {
+        simulation.host.spec.boot_mac_address = mac(number);
+        simulation.poller.follow(&simulation.host.clone(), false, time);
+    }
+    let begun = |simulation: &mut Simulation, now| -> Vec<(Mac, Bmc, PowerTask)> {
+        std::iter::from_fn(|| simulation.poller.next(now)).map(|begun| (begun.mac, begun.bmc, begun.task)).collect()
+    };
+    let all = begun(&mut simulation, time.now);
+    assert_eq!(all.len(), 200, "nobody has failed yet");
+    for (mac, bmc, task) in all {
+        let answer = BmcAnswer { task, outcome: Err(no_answer()), learnt: None };
+        simulation.poller.answered(mac, &bmc, answer, time);
+    }
+    let later = PollTime { now: time.now + Duration::from_secs(15), ..time };
+    let hanging = begun(&mut simulation, later.now);
+    assert_eq!(hanging.len(), MAX_FAILING_REQUESTS);
+    simulation.host.spec.boot_mac_address = mac(255);
+    simulation.poller.follow(&simulation.host.clone(), false, later);
+    let next: Vec<_> = begun(&mut simulation, later.now).into_iter().map(|(mac, ..)| mac).collect();
+    assert_eq!(next, [mac(255)], "a machine whose BMC may answer");
+    let (first, bmc, task) = hanging[0].clone();
+    simulation.poller.answered(first, &bmc, BmcAnswer { task, outcome: Err(no_answer()), learnt: None }, later);
+    assert_eq!(begun(&mut simulation, later.now).len(), 1, "its place is free");
 }

@@ -3,15 +3,15 @@
 import { element, setText } from "./elements.js";
 import { duration, seconds, setTime, size, timeElement } from "./times.js";
 
-/** The words of Redfish for what is asked of a BMC, in ours. */
+/** What is asked of a BMC, as a part of a sentence. */
 const RESETS = {
-  On: "switch it on",
-  ForceOff: "cut its power",
-  GracefulShutdown: "shut it down",
-  GracefulRestart: "restart it",
-  ForceRestart: "reset it",
-  PowerCycle: "switch it off and on",
-  Nmi: "interrupt it (NMI)",
+  on: "switch it on",
+  forceOff: "cut its power",
+  off: "shut it down",
+  restart: "restart it",
+  reset: "reset it",
+  powerCycle: "switch it off and on",
+  nmi: "interrupt it (NMI)",
 };
 
 /** Returns an event of the timeline as a sentence. */
