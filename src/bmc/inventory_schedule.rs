@@ -32,7 +32,7 @@ struct Attempt {
 }
 
 impl InventorySchedule {
-    /// Returns whether an inventory of a host begins now, and takes it as begun.
+    /// Begins an inventory of a host if it is due. Returns whether it is.
     pub fn begin(&mut self, host: &Host, now: Instant, at: Timestamp) -> bool {
         let Some(bmc) = host.spec.bmc.as_ref().filter(|_| is_due(host, at)) else { return false };
         let mac = host.spec.boot_mac_address;
@@ -45,7 +45,7 @@ impl InventorySchedule {
         true
     }
 
-    /// Takes the end of an inventory.
+    /// Records the end of an inventory.
     pub fn end(&mut self, mac: Mac, is_done: bool, now: Instant) {
         if is_done {
             self.hosts.remove(&mac);

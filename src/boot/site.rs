@@ -253,7 +253,8 @@ pub mod tests {
         }
         assert_eq!(site.reached_at([10, 0, 0, 9].into()).url(), "http://10.0.0.9");
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 443));
-        for (https, expected) in [(everywhere, "https://10.0.0.9:443"), ((own, 8443).into(), "https://172.17.0.2:8443")] {
+        for (https, expected) in [(everywhere, "https://10.0.0.9:443"), ((own, 8443).into(), "https://172.17.0.2:8443")]
+        {
             let site = Site { https: Some(https), ..site.clone() }.reached_at([10, 0, 0, 9].into());
             assert_eq!(site.urls(), ["http://10.0.0.9", expected]);
         }

@@ -12,8 +12,8 @@ use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
-    Bmc, BmcRecord, BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, HardwareDetails, Host, HostStatus, Image, Key, Kind, Mac, Name,
-    Object, Phase, Power, Stall, conditions, machine_uuid, power_request,
+    Bmc, BmcRecord, BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, HardwareDetails, Host, HostStatus, Image, Key,
+    Kind, Mac, Name, Object, Phase, Power, Stall, conditions, machine_uuid, power_request,
 };
 
 use super::boot_check::{check_boot, check_referring};

@@ -200,7 +200,10 @@ mod tests {
             "MemorySummary": {"TotalSystemMemoryGiB": -4}, "ProcessorSummary": {"Count": 2, "CoreCount": 1e30}});
         let found = of_summary(&system);
         assert_eq!((found.cpu.sockets, found.cpu.cores, found.ram_mebibytes), (Some(2), None, None));
-        assert_eq!((found.system_vendor.manufacturer.as_str(), found.system_vendor.serial_number.as_str()), ("", "S-1"));
+        assert_eq!(
+            (found.system_vendor.manufacturer.as_str(), found.system_vendor.serial_number.as_str()),
+            ("", "S-1")
+        );
         let model = found.system_vendor.product_name;
         assert!(model.chars().count() <= 64 && !model.contains('\u{1b}'), "{model:?}");
         for (gibibytes, expected) in [(json!(31.5), Some(32256)), (json!("64"), Some(65536)), (json!(1e300), None)] {
@@ -213,8 +216,12 @@ mod tests {
     #[test]
     fn processors_fill_in_what_the_summary_does_not_say() {
         let cpu = |cores: Value, kind| json!({"Model": "Acme 9", "TotalCores": cores, "ProcessorType": kind});
-        let found = of_processors(&Cpu::default(), &[cpu(json!(8), "CPU"), cpu(json!("8"), "CPU"), cpu(json!(64), "GPU")]);
-        assert_eq!((found.model.as_str(), found.sockets, found.cores, found.count), ("Acme 9", Some(2), Some(16), None));
+        let found =
+            of_processors(&Cpu::default(), &[cpu(json!(8), "CPU"), cpu(json!("8"), "CPU"), cpu(json!(64), "GPU")]);
+        assert_eq!(
+            (found.model.as_str(), found.sockets, found.cores, found.count),
+            ("Acme 9", Some(2), Some(16), None)
+        );
         let absent = json!({"Status": {"State": "Absent"}});
         let found = of_processors(&Cpu { cores: Some(4), ..Cpu::default() }, &[absent, Value::Null]);
         assert_eq!((found.sockets, found.cores), (None, Some(4)));

@@ -44,7 +44,8 @@ impl RedfishService<'_> {
         pause: impl Fn(Duration) -> P,
     ) -> Result<(), BmcError> {
         let drives = self.cd_drives().await?;
-        let is_inserted = |drive: &Value| [Some(urls.http), urls.https].into_iter().flatten().any(|url| has(drive, url));
+        let is_inserted =
+            |drive: &Value| [Some(urls.http), urls.https].into_iter().flatten().any(|url| has(drive, url));
         if drives.iter().any(|drive| is_inserted(&drive.resource)) {
             return Ok(());
         }
@@ -103,7 +104,8 @@ impl RedfishService<'_> {
             }
         }
         Err(refused.unwrap_or_else(|| {
-            let needs = if has_protocol("HTTPS") { "over HTTPS: set api.listen and api.tls" } else { "over HTTP or HTTPS" };
+            let needs =
+                if has_protocol("HTTPS") { "over HTTPS: set api.listen and api.tls" } else { "over HTTP or HTTPS" };
             self.unsupported(format!("virtual media {needs}"))
         }))
     }
