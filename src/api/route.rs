@@ -248,6 +248,8 @@ pub enum ObjectEndpoint {
     Timeline,
     /// Why the host does not boot.
     Diagnosis,
+    /// The host's serial console.
+    Console,
     /// Starts an install.
     Install,
     /// Lets a host boot its disk.
@@ -374,7 +376,13 @@ impl ObjectEndpoint {
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
             Self::List => &["list", "watch"],
-            Self::Read | Self::Timeline | Self::Diagnosis | Self::Seed | Self::Rehearsal | Self::Files => &["get"],
+            Self::Read
+            | Self::Timeline
+            | Self::Diagnosis
+            | Self::Console
+            | Self::Seed
+            | Self::Rehearsal
+            | Self::Files => &["get"],
             Self::DeleteCollection => &["deletecollection"],
             Self::Create
             | Self::Install

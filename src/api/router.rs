@@ -16,7 +16,7 @@ use crate::api::machine::{configs, images, reports, scripts};
 use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
-    access_reviews, actions, diagnosis, discovery, events, handlers, iso_files, list, namespaces, power,
+    access_reviews, actions, console, diagnosis, discovery, events, handlers, iso_files, list, namespaces, power,
     timeline_watch, watch, write,
 };
 use crate::api::ops::{health, metrics};
@@ -420,7 +420,11 @@ async fn object(
         | ObjectEndpoint::Power
         | ObjectEndpoint::BootDevice
         | ObjectEndpoint::Seed => refuse_dry_run(query)?,
-        ObjectEndpoint::Timeline | ObjectEndpoint::Diagnosis | ObjectEndpoint::Rehearsal | ObjectEndpoint::Files => {}
+        ObjectEndpoint::Timeline
+        | ObjectEndpoint::Diagnosis
+        | ObjectEndpoint::Console
+        | ObjectEndpoint::Rehearsal
+        | ObjectEndpoint::Files => {}
     }
     match endpoint {
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
@@ -439,6 +443,7 @@ async fn object(
         ObjectEndpoint::Delete => handlers::delete(shared, &key()?, request, &options).await,
         ObjectEndpoint::Timeline => timeline(shared, Some(&key()?), &options, stop).await,
         ObjectEndpoint::Diagnosis => diagnosis::read(shared, &key()?),
+        ObjectEndpoint::Console => console::read(shared, &key()?, query),
         ObjectEndpoint::Install => actions::install(shared, &key()?, request).await,
         ObjectEndpoint::VirtualMedia => actions::virtual_media(shared, &key()?, request).await,
         ObjectEndpoint::Power => power::change_power(shared, &key()?, request).await,

@@ -256,6 +256,11 @@ static ROUTES: &[Route] = &[
     )
     .part_of(BareMetalHost, "diagnosis"),
     route(
+        "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/console",
+        &[get("readBareMetalHostConsole", "Returns a host's serial console.", Admin, Endpoint::Object(O::Console))],
+    )
+    .part_of(BareMetalHost, "console"),
+    route(
         "/api/v1/namespaces/{namespace}/baremetalhosts/{name}/install",
         &[post("installBareMetalHost", "Starts an install.", Admin, Endpoint::Object(O::Install))],
     )

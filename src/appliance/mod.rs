@@ -38,7 +38,9 @@ use crate::config::{self, Config, DhcpMode, Flags, Logged, StartRefused};
 use crate::controllers::manifests::{Manifests, ReloadConfig};
 use crate::controllers::webhooks as deliveries;
 use crate::controllers::webhooks::WebhookTarget;
-use crate::controllers::{cleanup, clock, disk_space, first_seen, image_watch, install_deadlines, inventory, power, stalls};
+use crate::controllers::{
+    cleanup, clock, console, disk_space, first_seen, image_watch, install_deadlines, inventory, power, stalls,
+};
 use crate::dhcp;
 use crate::gate::tokens::BootTokens;
 use crate::gate::{EnrolmentBounds, Gate};
@@ -252,6 +254,7 @@ impl Appliance {
         let site = Arc::new(settings::site(&config, &listeners.interfaces.own_addresses()));
         let boot_tokens = BootTokens::open(&config.state_dir).context("state_dir: token.key")?;
         let gate = Gate::new(site, store, ImageLibrary::new(isos.clone()), boot_tokens);
+        gate.consoles.keep_in(config.state_dir.join("consoles")).context("state_dir: consoles")?;
         let gate = Arc::new(Gate { enrolment: EnrolmentBounds::new(config.limits.first_seen), ..gate });
         let places = Places { isos, site: gate.site.clone() };
         let counters = webhooks.iter().map(|webhook| webhook.counters.clone()).collect();
@@ -443,6 +446,11 @@ fn spawn_controllers(services: &mut Services, gate: &Arc<Gate>, places: &Places,
     let (polled, until) = (gate.clone(), stopped.clone());
     services.spawn(async move {
         power::serve(polled, until).await;
+        Ok(())
+    });
+    let (followed, until) = (gate.clone(), stopped.clone());
+    services.spawn(async move {
+        console::serve(followed, until).await;
         Ok(())
     });
     let (read, until) = (gate.clone(), stopped.clone());

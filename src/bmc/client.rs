@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use crate::fleet::{Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, FirmwareMode, HardwareDetails, Host, Power, Reset};
+use crate::fleet::{
+    Bmc, BmcAddress, BmcProtocol, BmcRecord, BootDevice, FirmwareMode, HardwareDetails, Host, Power, Reset,
+};
 use crate::http_client::tls::{FINGERPRINT, TrustAnchor};
 use crate::http_client::{ConnectError, Server, ServerConnection};
 
@@ -121,6 +123,31 @@ impl BmcClient {
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => service.eject_medium(prefixes).await,
             BmcAccess::Ipmi(session) => Err(session.unsupported("virtual media over IPMI")),
+        })
+        .await
+    }
+
+    /// Follows the serial console of the machine (Serial over LAN), until the BMC ends it or `stopped` is done.
+    ///
+    /// # Errors
+    /// Those of `read_power`. Redfish has no serial console that is served here.
+    pub async fn follow_console(
+        &mut self,
+        take: impl FnMut(&[u8]),
+        stopped: impl Future<Output = ()>,
+    ) -> Result<(), BmcError> {
+        // It has no end of its own.
+        self.timeout = Duration::from_secs(u64::from(u32::MAX));
+        self.perform(async |access| match access {
+            BmcAccess::Redfish(service) => Err(service.unsupported("the serial console over Redfish")),
+            BmcAccess::Ipmi(session) => {
+                let ended = tokio::select! {
+                    ended = session.follow_console(take) => ended,
+                    () = stopped => Ok(()),
+                };
+                session.release_console().await;
+                ended
+            }
         })
         .await
     }

@@ -10,6 +10,7 @@ use crate::fleet::{Kind, Mac, Name};
 use super::client::{ApiClient, ClientError};
 use super::completion;
 use super::connection::ConnectionArgs;
+use super::console::{self, ConsoleArgs};
 use super::exit::UsageError;
 use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
 use super::lookup;
@@ -122,6 +123,9 @@ pub enum HostCommand {
     /// Show why a host does not boot, and the steps of its boots
     #[command(after_help = "Examples:\n  bootlatch host why node1")]
     Why(WhyArgs),
+    /// Show the serial console of a host, as it was captured; see spec.bmc.console
+    #[command(after_help = "Examples:\n  bootlatch host console node1 -f")]
+    Console(ConsoleArgs),
     /// Show the timeline of a host, or where the time of its boots went
     #[command(after_help = "Examples:\n  bootlatch host timeline node1\n  bootlatch host timeline node1 --ledger")]
     Timeline {
@@ -237,6 +241,7 @@ pub async fn run(verb: HostCommand, connection_args: &ConnectionArgs) -> anyhow:
             power::set_boot_device(&mut client, &hosts, device, persistent).await
         }
         HostCommand::Why(args) => why::why(connection_args, &args).await,
+        HostCommand::Console(args) => console::console(connection_args, &args).await,
         HostCommand::Timeline { name, view } => timeline::timeline(connection_args, Some(&name), &view).await,
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod completion;
 mod config;
 mod connection;
+mod console;
 mod context;
 mod context_file;
 mod delete;

@@ -2,6 +2,7 @@
 
 pub mod cleanup;
 pub mod clock;
+pub mod console;
 pub mod disk_space;
 pub mod first_seen;
 pub mod image_watch;

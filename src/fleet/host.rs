@@ -192,6 +192,9 @@ pub struct Bmc {
     /// The only cipher suite of IPMI sessions. If absent, 17, or 3 for a BMC that does not have 17.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cipher_suite: Option<CipherSuite>,
+    /// Whether the serial console is captured, over IPMI (Serial over LAN).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub console: bool,
 }
 
 impl Bmc {
@@ -204,6 +207,7 @@ impl Bmc {
             disable_certificate_verification: false,
             privilege_level: None,
             cipher_suite: None,
+            console: false,
         }
     }
 

@@ -4,6 +4,7 @@
 mod boot_steps;
 pub mod boot_traces;
 pub mod config_delivery;
+mod console_logs;
 pub mod degradations;
 mod enrolment;
 mod finishing;
@@ -36,6 +37,7 @@ use crate::event::{Counters, Event, Protocol};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootConfig, BootTarget, Host, Image, Mac, Name, Object};
 use crate::gate::boot_traces::BootTraces;
+use crate::gate::console_logs::ConsoleLogs;
 use crate::gate::degradations::Degradations;
 use crate::gate::hardware::HardwareReports;
 use crate::gate::neighbours::Neighbours;
@@ -93,6 +95,8 @@ pub struct Gate {
     pub hardware_reports: HardwareReports,
     /// What keeps the server from serving as configured.
     pub degradations: Degradations,
+    /// The serial consoles as they were captured.
+    pub consoles: ConsoleLogs,
 }
 
 impl Gate {
@@ -116,6 +120,7 @@ impl Gate {
             stalls: Stalls::default(),
             hardware_reports: HardwareReports::default(),
             degradations: Degradations::default(),
+            consoles: ConsoleLogs::default(),
         }
     }
 

@@ -126,6 +126,8 @@ set_working_mc 0x20
   chassis_control "{place}/control 0x20"
   user 2 true "admin" "{password}" admin 10 none md2 md5 straight
 """
+# The machine's serial port is a server of the test, to which the simulator connects.
+CONSOLE = '  sol "tcp:127.0.0.1:{console}" 115200\n'
 # ipmi_sim calls it with "MC get power", "MC set power 1", "MC set shutdown 1"...; the commands are kept in the file told.
 CONTROL = """#!/bin/sh
 cd {place}
@@ -142,7 +144,7 @@ BMC = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\n
 class Simulator(Controller):
     """openipmi's ipmi_sim, with a machine whose state is in files."""
 
-    def __init__(self, server, port, password="password"):
+    def __init__(self, server, port, password="password", console=None):
         assert shutil.which("ipmi_sim"), "openipmi is missing: integration/setup/install-packages"
         self.place, self.port = server.place / f"sim{port}", port
         if not self.place.exists():
@@ -151,7 +153,8 @@ class Simulator(Controller):
             (self.place / "control").chmod(0o755)
             (self.place / "told").touch()
             self.power = "off"
-        (self.place / "lan").write_text(LAN.format(port=port, place=self.place, password=password))
+        lan = LAN + CONSOLE if console else LAN
+        (self.place / "lan").write_text(lan.format(port=port, place=self.place, password=password, console=console))
         (self.place / "bmc").write_text(BMC)
         super().__init__(self.place, port, "-c", "lan", "-f", "bmc", "-s", "state", "-n", "-d", udp=True, program="ipmi_sim")
 

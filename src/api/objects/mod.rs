@@ -5,6 +5,7 @@ pub mod actions;
 mod apply;
 pub mod body;
 mod boot_ledger;
+pub mod console;
 pub mod diagnosis;
 pub mod discovery;
 mod duplicate_keys;

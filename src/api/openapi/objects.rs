@@ -53,6 +53,11 @@ pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
         }
         ObjectEndpoint::Timeline => details.returns(200, "Timeline").fails(&[400, 401, 404]),
         ObjectEndpoint::Diagnosis => details.returns(200, "Diagnosis").fails(&[400, 401, 404]),
+        ObjectEndpoint::Console => {
+            let text = json!({"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}});
+            let query = [("from", "integer"), ("previous", "boolean")];
+            details.query(&query).response(200, text).fails(&[400, 401, 403, 404, 500])
+        }
         ObjectEndpoint::Install => {
             let body = optional(&reference("InstallRequest"));
             details.body(body).returns(200, name).fails(ACTION_FAILS)
@@ -88,6 +93,7 @@ pub fn kubernetes_action(route: &Route, endpoint: ObjectEndpoint) -> Option<(Kin
         ObjectEndpoint::Delete => "delete",
         ObjectEndpoint::Timeline
         | ObjectEndpoint::Diagnosis
+        | ObjectEndpoint::Console
         | ObjectEndpoint::Install
         | ObjectEndpoint::LocalBoot
         | ObjectEndpoint::Hold

@@ -15,6 +15,7 @@ fn every_kind_is_served_with_kubernetes_verbs() {
         [
             "timeline",
             "diagnosis",
+            "console",
             "install",
             "localboot",
             "hold",

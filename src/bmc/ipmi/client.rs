@@ -13,6 +13,7 @@ use super::chassis::{self, boot_flags, control, power_of};
 use super::login::{self, Login, LoginError, MAX_PASSWORD, MAX_USERNAME, ProvenBmc};
 use super::packet::{self, Command, MAX_PACKET, PacketError, PayloadType};
 use super::session::Session;
+use super::sol::{self, ConsoleReader};
 
 /// Times to wait for the answer to a packet; it is sent so often.
 const TRIES: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
@@ -20,6 +21,11 @@ const TRIES: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(2), Dur
 const FIRST_SUITE_TRIES: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(2)];
 /// The same for the packet that closes a session. A session that is not closed ends after 60 s.
 const CLOSE_TRIES: &[Duration] = &[Duration::from_millis(700), Duration::from_millis(700)];
+
+/// Interval of the packets that keep a session with a console open: it ends after 60 s without one.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Time without any packet after which a console is given up.
+const CONSOLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// An open session with a BMC. One that is dropped without `close` is closed without waiting for the answer.
 #[derive(Debug)]
@@ -98,6 +104,69 @@ impl IpmiSession {
             }
         }
         self.command(chassis::SET_BOOT_OPTIONS, &boot_flags(device, once, mode)).await.map(drop)
+    }
+
+    /// Activates the serial console (Serial over LAN), and passes on each piece of its text until the BMC ends it.
+    ///
+    /// # Errors
+    /// The BMC has no console for this user, or does not answer any more.
+    pub async fn follow_console(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), BmcError> {
+        match self.exchange(sol::ACTIVATE, &sol::ACTIVATE_DATA, TRIES).await? {
+            (0, _) => {}
+            (sol::ALREADY_ACTIVE, _) => {
+                let message = "the serial console is in use by another session".to_owned();
+                return Err(BmcError::Busy { at: self.at.to_string(), message, retry_after: None });
+            }
+            (code, _) => return Err(chassis::refusal(&self.at, code)),
+        }
+        let mut console = ConsoleReader::default();
+        let mut last_heard = Instant::now();
+        let mut received = [0; MAX_PACKET + 1];
+        let mut asked = Instant::now();
+        loop {
+            if asked.elapsed() >= KEEP_ALIVE_INTERVAL {
+                let number = self.session.next_request();
+                let request = self.session.request(number, sol::KEEP_ALIVE, &[], random(&self.at)?);
+                self.send_packet(request).await?;
+                asked = Instant::now();
+            }
+            if last_heard.elapsed() >= CONSOLE_TIMEOUT {
+                let seconds = CONSOLE_TIMEOUT.as_secs();
+                return Err(unreachable(&self.at, format!("nothing heard of the serial console for {seconds} s")));
+            }
+            let Ok(length) = timeout_at(asked + KEEP_ALIVE_INTERVAL, self.socket.recv(&mut received)).await else {
+                continue;
+            };
+            let length = length.map_err(|error| unreachable(&self.at, error.to_string()))?;
+            let Ok((payload, body)) = self.session.open(received.get(..length).unwrap_or_default()) else { continue };
+            last_heard = Instant::now();
+            let Some(packet) = console.receive(&body).filter(|_| payload == PayloadType::SerialOverLan) else {
+                continue;
+            };
+            if !packet.text.is_empty() {
+                take(packet.text);
+            }
+            let is_over = packet.is_over;
+            if let Some(acknowledgement) = packet.acknowledgement {
+                let vector = random(&self.at)?;
+                let sealed = self.session.seal(PayloadType::SerialOverLan, &acknowledgement, vector);
+                self.send_packet(sealed).await?;
+            }
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Releases the serial console.
+    pub async fn release_console(&mut self) {
+        drop(self.exchange(sol::DEACTIVATE, &sol::DEACTIVATE_DATA, CLOSE_TRIES).await);
+    }
+
+    /// Sends a packet whose answer is not waited for; `None` is one that the session has no number for.
+    async fn send_packet(&self, packet: Option<Vec<u8>>) -> Result<(), BmcError> {
+        let packet = packet.ok_or_else(|| invalid(&self.at, "the session is used up".to_owned()))?;
+        self.socket.send(&packet).await.map(drop).map_err(|error| unreachable(&self.at, error.to_string()))
     }
 
     /// Returns the error of what cannot be done over IPMI.

@@ -7,3 +7,4 @@ pub mod client;
 pub mod login;
 pub mod packet;
 pub mod session;
+pub mod sol;

@@ -332,8 +332,11 @@ class HostPage {
     const { namespace, name } = split(this.id);
     const [row, content] = [this.row, box.lastElementChild];
     let text;
+    let hasConsole = false;
     try {
-      text = JSON.stringify(await request("GET", hostPath(this.id)), null, 2);
+      const object = await request("GET", hostPath(this.id));
+      text = JSON.stringify(object, null, 2);
+      hasConsole = isAdmin && object.spec.bmc?.console === true;
     } catch (refusal) {
       text = refusal.message;
     }
@@ -357,9 +360,11 @@ class HostPage {
       content.append(
         element("dl", { class: "commands" }),
         isAdmin ? edit : "",
+        element("a", { href: `${hostPath(this.id)}/console`, target: "_blank", rel: "noopener" }, "Serial console"),
         element("pre", { tabindex: 0, "aria-label": "Object as JSON" }),
       );
     }
+    content.querySelector("a").hidden = !hasConsole;
     const make = ([title]) => element("div", {}, element("dt", {}, title), element("dd"));
     keyed(
       content.firstChild,
