@@ -7,6 +7,7 @@ use bootlatch::bmc::ipmi::cipher::SessionKeys;
 use bootlatch::bmc::ipmi::login::{Login, LoginError};
 use bootlatch::bmc::ipmi::packet::{Command, PayloadType, outside_session, read_outside_session};
 use bootlatch::bmc::ipmi::session::Session;
+use bootlatch::bmc::ipmi::sol::ConsoleReader;
 use bootlatch::fleet::{CipherSuite, PrivilegeLevel};
 use libfuzzer_sys::fuzz_target;
 
@@ -60,6 +61,12 @@ fuzz_target!(|data: &[u8]| {
     assert!(session.open(rest).is_err(), "a packet without the session's key");
     if let Ok((_, result)) = COMMAND.read_response(2, rest) {
         assert_eq!(result.len() + 8, rest.len());
+    }
+    let mut console = ConsoleReader::default();
+    if let Some(first) = console.receive(rest) {
+        assert!(first.text.len() <= 255.min(rest.len() - 4));
+        let again = console.receive(rest).expect("as long as before");
+        assert_eq!((again.text, again.acknowledgement), (&[][..], first.acknowledgement), "a repeated packet");
     }
     let body = &rest[..rest.len().min(900)];
     let sealed = keys.seal(PayloadType::Message, CONSOLE, 1, body, [*how; 16]).expect("a short payload");
