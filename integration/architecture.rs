@@ -81,6 +81,7 @@ const IO_EDGE: &[&str] = &[
     "cli/manifests.rs",
     "cli/mod.rs",
     "cli/prompt.rs",
+    "cli/rig.rs",
     "cli/seed.rs",
     "cli/show.rs",
     "cli/source.rs",
@@ -147,6 +148,19 @@ const IO_EDGE: &[&str] = &[
     "iso/read.rs",
     "main.rs",
     "ndp/serve.rs",
+    "rig/api.rs",
+    "rig/control.rs",
+    "rig/kvm.rs",
+    "rig/lan/links.rs",
+    "rig/lan/packet_socket.rs",
+    "rig/lan/switch.rs",
+    "rig/leader.rs",
+    "rig/machine.rs",
+    "rig/outputs.rs",
+    "rig/qmp.rs",
+    "rig/requirements.rs",
+    "rig/server.rs",
+    "rig/supervisor.rs",
     "store/clock.rs",
     "store/disk_reserve.rs",
     "store/free_space.rs",
@@ -234,7 +248,8 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
         "controllers" => {
             &["admission", "bmc", "boot", "event", "fleet", "gate", "http_client", "images", "iso", "store", "webhooks"]
         }
-        "cli" => &["admission", "config", "doctor", "event", "fleet", "http_client", "iso", "provision"],
+        "cli" => &["admission", "config", "doctor", "event", "fleet", "http_client", "iso", "provision", "rig"],
+        "rig" => &["config", "fleet", "iso", "provision"],
         "doctor" => &[],
         "appliance" | "main" | "lib" => return None,
         other => {

@@ -17,6 +17,7 @@
 //! | `http`, `api`, `ui` | HTTP transport; everything that HTTP answers; the web page (pure) |
 //! | `http_client`, `webhooks` | HTTP/1.1 client; what webhooks are sent, and when (pure) |
 //! | `controllers`, `doctor` | loops that look after objects; what is wrong with an appliance and its wire (pure) |
+//! | `rig` | virtual machines that boot from this program, as a test |
 //! | `appliance`, `cli` | the composition root; the command line |
 //!
 //! # Invariants
@@ -53,6 +54,7 @@ pub mod iscsi;
 pub mod iso;
 pub mod ndp;
 pub mod provision;
+pub mod rig;
 pub mod store;
 pub mod syslog;
 pub mod tftp;

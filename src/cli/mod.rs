@@ -34,6 +34,7 @@ mod prompt;
 mod reference;
 mod refusals;
 mod rehearse;
+mod rig;
 mod seed;
 mod settings;
 mod show;
@@ -99,6 +100,9 @@ enum RootCommand {
     Object(object::ObjectCommand),
     /// Look for what is wrong with the appliance on this machine, and with its wire
     Doctor(doctor::DoctorArgs),
+    /// Test boots and installs with virtual machines, without root
+    #[command(subcommand)]
+    Rig(rig::RigCommand),
     /// Show what a machine would be sent at its next boot, step by step, and why
     Rehearse(rehearse::RehearseArgs),
     /// Show version, readiness, hosts by phase, running installs and faults of the server
@@ -166,6 +170,10 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
     let Arguments { mut connection_args, command } = parsed.unwrap_or_else(|error| error.exit());
     connection_args.note_typed(&matches);
     let done = match command {
+        RootCommand::Rig(verb) => match rig::run(verb) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         RootCommand::Serve(flags) if flags.check => check_config(&flags),
         RootCommand::Serve(flags) => serve(flags),
         RootCommand::Iso(verb) => run_async(iso::run(verb, &connection_args)),
@@ -238,7 +246,7 @@ fn command_line() -> clap::Command {
     let connection_args = ConnectionArgs::augment_args(clap::Command::new("connection_args"));
     let hidden: Vec<_> = connection_args.get_arguments().map(|argument| argument.clone().hide(true)).collect();
     let mut command = Arguments::command();
-    for local in ["serve", "doctor", "init", "completions", "man"] {
+    for local in ["serve", "doctor", "init", "completions", "man", "rig"] {
         let hidden = hidden.clone();
         command = command.mut_subcommand(local, |local| local.args(hidden));
     }

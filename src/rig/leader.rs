@@ -1,0 +1,163 @@
+//! The leader of a rig: checks the specification, makes the namespaces, starts the supervisor in them, and passes signals on.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{getegid, geteuid, setsid};
+
+use super::outputs::Options;
+use super::{Missing, RigExit, requirements, server};
+
+/// This program.
+const PROGRAM: &str = "/proc/self/exe";
+/// Time that a rig has to end after a signal.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+/// Line by which the supervisor of `rig up` says that all machines run.
+pub const UP: &str = "The rig is up.";
+
+/// Runs a rig until everything that is expected of it is decided.
+///
+/// # Errors
+/// [`SpecError`](super::SpecError), [`Missing`], or what else the rig cannot be started for.
+pub fn test(options: Options) -> anyhow::Result<RigExit> {
+    lead(options)
+}
+
+/// Starts a rig in the background, and returns when its machines run.
+///
+/// # Errors
+/// Those of [`test`].
+pub fn up(mut options: Options) -> anyhow::Result<RigExit> {
+    check(&options)?;
+    drop(options.lock()?);
+    let mut command = Command::new(PROGRAM);
+    command.args(["rig", "hold", &serde_json::to_string(&options)?]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context(PROGRAM)?;
+    let output = child.stdout.take().context("no standard output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        writeln!(io::stdout(), "{line}")?;
+        if line == UP {
+            return Ok(RigExit::Met);
+        }
+    }
+    child.wait()?;
+    Ok(RigExit::NotMet)
+}
+
+/// Runs a rig that stays, apart from the terminal that started it.
+///
+/// # Errors
+/// Those of [`test`].
+pub fn hold(options: Options) -> anyhow::Result<RigExit> {
+    // It fails only for the leader of a process group, which has no terminal then.
+    let _ = setsid();
+    lead(options)
+}
+
+/// Checks what a rig needs.
+fn check(options: &Options) -> anyhow::Result<()> {
+    let plan = options.plan()?;
+    requirements::check(&plan)?;
+    Ok(())
+}
+
+fn lead(mut options: Options) -> anyhow::Result<RigExit> {
+    let plan = options.plan()?;
+    requirements::check(&plan)?;
+    let _lock = options.lock()?;
+    let directories = server::configure(&plan, &options.spec, &options.output, options.firmware_dir.as_ref())?;
+    requirements::boot_programs(&directories)?;
+    drop(plan);
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    make_namespaces()?;
+    let child = start_supervisor(&options)?;
+    options.write_pid(child.id())?;
+    let ended = wait(child, &signal_fd);
+    if !options.keep_disks {
+        options.remove_disposable();
+    }
+    ended
+}
+
+/// Starts the supervisor as the first process of the new PID namespace.
+fn start_supervisor(options: &Options) -> anyhow::Result<Child> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["rig", "supervise", &serde_json::to_string(options)?]);
+    // The pipe ends with this process.
+    command.stdin(Stdio::piped()).process_group(0);
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    command.spawn().context(PROGRAM)
+}
+
+/// Waits for the supervisor; ends it at a signal.
+fn wait(mut child: Child, signals: &SignalFd) -> anyhow::Result<RigExit> {
+    let mut end = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(if end.is_some() { RigExit::Stopped } else { exit_of(status)? });
+        }
+        let left = end.map(|end: Instant| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            child.kill()?;
+        }
+        let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(signal) = signals.read_signal()? {
+            if signal.ssi_signo == Signal::SIGCHLD as u32 {
+                continue;
+            }
+            // The end of its input ends the supervisor. A second signal kills it.
+            drop(child.stdin.take());
+            end = Some(if end.is_some() { Instant::now() } else { Instant::now() + END_TIMEOUT });
+        }
+    }
+}
+
+fn exit_of(status: ExitStatus) -> anyhow::Result<RigExit> {
+    match status.code() {
+        Some(0) => Ok(RigExit::Met),
+        Some(1) => Ok(RigExit::NotMet),
+        _ => Err(anyhow::anyhow!("the supervisor of the rig has ended: {status}")),
+    }
+}
+
+/// Makes the namespaces: this process enters all but that of processes, which its children are in. This process must have one
+/// thread.
+fn make_namespaces() -> Result<(), Missing> {
+    let (uid, gid) = (geteuid(), getegid());
+    let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+    // Root needs no user namespace, in which it could not read other users' files. In a container it may not do without.
+    if uid.is_root() && unshare(own).is_ok() {
+        return Ok(());
+    }
+    unshare(own | CloneFlags::CLONE_NEWUSER).map_err(requirements::namespaces)?;
+    let map = || {
+        if !uid.is_root() {
+            std::fs::write("/proc/self/setgroups", "deny")?;
+        }
+        std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+    };
+    map().map_err(|error: io::Error| {
+        requirements::namespaces(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EPERM)))
+    })
+}

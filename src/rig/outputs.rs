@@ -1,0 +1,136 @@
+//! The options of a rig, and its output directory.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{self, Plan, SpecError};
+
+/// Maximum size of a specification in bytes.
+const MAX_SPEC: u64 = 1 << 20;
+/// File that the leader locks.
+const LOCK: &str = ".lock";
+/// File with the number of the supervisor's process.
+const PID: &str = ".pid";
+/// Endings of the files that a run needs and nobody afterwards.
+const DISPOSABLE: [&str; 3] = [".qcow2", ".vars", ".seed.iso"];
+
+/// The options of a rig.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Options {
+    /// The specification.
+    pub spec: PathBuf,
+    /// The output directory.
+    pub output: PathBuf,
+    /// Directory of the boot programs, in place of the configured ones.
+    pub firmware_dir: Option<PathBuf>,
+    /// Whether the time limits hold under emulation too.
+    pub strict: bool,
+    /// Whether the disks are kept.
+    pub keep_disks: bool,
+    /// Whether the rig runs on when everything is met or not.
+    pub stays: bool,
+}
+
+impl Options {
+    /// Reads and checks the specification.
+    ///
+    /// # Errors
+    /// The first fault, with its line.
+    pub fn plan(&self) -> Result<Plan, SpecError> {
+        let unreadable = |message: String| SpecError { path: self.spec.clone(), line: 1, message };
+        let file = File::open(&self.spec).map_err(|error| unreadable(error.to_string()))?;
+        let mut text = String::new();
+        io::Read::read_to_string(&mut io::Read::take(file, MAX_SPEC + 1), &mut text)
+            .map_err(|error| unreadable(error.to_string()))?;
+        if text.len() as u64 > MAX_SPEC {
+            return Err(unreadable(format!("larger than {MAX_SPEC} octets")));
+        }
+        plan::parse(&self.spec, &text, &Path::is_file)
+    }
+
+    /// Creates the output directory, and locks it for the life of the lock.
+    ///
+    /// # Errors
+    /// It cannot be made, or another rig uses it.
+    pub fn lock(&mut self) -> anyhow::Result<Flock<File>> {
+        let context = || self.output.display().to_string();
+        std::fs::create_dir_all(&self.output).with_context(context)?;
+        let output = std::fs::canonicalize(&self.output).with_context(context)?;
+        if output.starts_with("/run") {
+            anyhow::bail!("--output {}: choose one that is not below /run, which a rig does not see", output.display());
+        }
+        let lock = lock(&output, FlockArg::LockExclusiveNonblock).map_err(|_| {
+            anyhow::anyhow!("{}: another rig uses this directory: choose one with --output", output.display())
+        })?;
+        self.output = output;
+        self.remove_disposable();
+        Ok(lock)
+    }
+
+    /// Removes disks and other files that nobody needs after a run.
+    pub fn remove_disposable(&self) {
+        for entry in self.output.read_dir().into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == PID || DISPOSABLE.iter().any(|ending| name.ends_with(ending)) {
+                // One that is left only takes room.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Writes the number of the supervisor's process.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn write_pid(&self, pid: u32) -> io::Result<()> {
+        std::fs::write(self.output.join(PID), pid.to_string())
+    }
+}
+
+/// Returns the number of the process of the rig of an output directory.
+///
+/// # Errors
+/// No rig runs with it.
+pub fn pid(output: &Path) -> anyhow::Result<u32> {
+    let none = || format!("no rig runs with {}", output.display());
+    let text = std::fs::read_to_string(output.join(PID)).with_context(none)?;
+    text.parse().with_context(none)
+}
+
+/// Waits until the rig of an output directory has ended.
+///
+/// # Errors
+/// The file system refuses.
+pub fn wait_for_end(output: &Path) -> anyhow::Result<()> {
+    lock(output, FlockArg::LockExclusive).map(drop).with_context(|| output.display().to_string())
+}
+
+fn lock(output: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(output.join(LOCK))?;
+    Flock::lock(file, how).map_err(|(_, error)| error.into())
+}
+
+/// What a rig reports while it runs: on standard output, and in a file.
+#[derive(Debug)]
+pub struct Progress(File);
+
+impl Progress {
+    /// Creates the file.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn new(output: &Path) -> io::Result<Self> {
+        File::create(output.join("rig.log")).map(Self)
+    }
+
+    /// Reports a line. A reader that has gone does not end the rig.
+    pub fn say(&mut self, line: &str) {
+        let _ = writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());
+        let _ = writeln!(self.0, "{line}");
+    }
+}

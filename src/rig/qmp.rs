@@ -1,0 +1,79 @@
+//! A client of QEMU's machine protocol (QMP): one command at a time.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Time that QEMU has to answer, on a machine that is busy.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum length of a message of QEMU.
+const MAX_MESSAGE: u64 = 1 << 20;
+
+/// A connection to one QEMU.
+#[derive(Debug)]
+pub struct Qmp(BufReader<UnixStream>);
+
+impl Qmp {
+    /// Takes up the connection.
+    ///
+    /// # Errors
+    /// QEMU has ended, or does not answer in time.
+    pub fn connect(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+        let mut qmp = Self(BufReader::new(stream));
+        qmp.message()?; // the greeting
+        qmp.run("qmp_capabilities", json!({}))?;
+        Ok(qmp)
+    }
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// QEMU refuses the command, has ended, or does not answer in time.
+    pub fn run(&mut self, command: &str, arguments: Value) -> io::Result<()> {
+        let request = json!({"execute": command, "arguments": arguments});
+        self.0.get_mut().write_all(request.to_string().as_bytes())?;
+        loop {
+            let answer = self.message()?;
+            if let Some(error) = answer.get("error") {
+                return Err(io::Error::other(format!("{command}: {}", error["desc"].as_str().unwrap_or_default())));
+            }
+            // Events come between the answers.
+            if answer.get("return").is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Presses keys one after the other. A hyphen is between keys that are pressed together.
+    ///
+    /// # Errors
+    /// Those of [`Qmp::run`].
+    pub fn press(&mut self, keys: &[String]) -> io::Result<()> {
+        for key in keys {
+            let chord: Vec<_> = key.split('-').map(|one| json!({"type": "qcode", "data": one})).collect();
+            self.run("send-key", json!({"keys": chord}))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the screen to a PNG file.
+    ///
+    /// # Errors
+    /// Those of [`Qmp::run`].
+    pub fn screenshot(&mut self, file: &Path) -> io::Result<()> {
+        self.run("screendump", json!({"filename": file, "format": "png"}))
+    }
+
+    fn message(&mut self) -> io::Result<Value> {
+        let mut line = String::new();
+        if self.0.by_ref().take(MAX_MESSAGE).read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}

@@ -1,0 +1,4 @@
+//! The reports of a run. Pure.
+
+pub mod junit;
+pub mod summary;
