@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::rig::{self, Missing, Options, Request, RigExit, SpecError};
+use crate::fleet::text::printable_lines;
+use crate::rig::{self, Options, Request, RigExit};
 
 use super::show::print;
 
@@ -122,20 +123,11 @@ pub fn run(verb: RigCommand) -> anyhow::Result<ExitCode> {
         }
         RigCommand::Down { place } => return said(rig::ask(&place.output, &Request::Down)?),
     };
-    match done {
-        Ok(RigExit::Met) => Ok(ExitCode::SUCCESS),
-        Ok(RigExit::NotMet) => Ok(ExitCode::from(1)),
-        Ok(RigExit::Stopped) => Ok(ExitCode::from(130)),
-        Err(error) => {
-            let code = match () {
-                () if error.is::<SpecError>() => 2,
-                () if error.is::<Missing>() => 3,
-                () => 1,
-            };
-            eprintln!("bootlatch: {error:#}");
-            Ok(ExitCode::from(code))
-        }
-    }
+    let exit = done.unwrap_or_else(|error| {
+        eprintln!("bootlatch: {}", printable_lines(&format!("{error:#}")));
+        RigExit::of_error(&error)
+    });
+    Ok(ExitCode::from(exit.code()))
 }
 
 fn said(text: String) -> anyhow::Result<ExitCode> {

@@ -15,7 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{getegid, geteuid, setsid};
 
 use super::outputs::Options;
-use super::{Missing, RigExit, requirements, server};
+use super::{Missing, RigExit, SpecError, requirements, server};
 
 /// This program.
 const PROGRAM: &str = "/proc/self/exe";
@@ -27,8 +27,12 @@ pub const UP: &str = "The rig is up.";
 /// Runs a rig until everything that is expected of it is decided.
 ///
 /// # Errors
-/// [`SpecError`](super::SpecError), [`Missing`], or what else the rig cannot be started for.
+/// [`SpecError`], [`Missing`], or what else the rig cannot be started for.
 pub fn test(options: Options) -> anyhow::Result<RigExit> {
+    if options.plan()?.goals.is_empty() {
+        let message = "expect: missing: there is nothing to test".to_owned();
+        return Err(SpecError { path: options.spec, line: 1, message }.into());
+    }
     lead(options)
 }
 
@@ -50,8 +54,7 @@ pub fn up(mut options: Options) -> anyhow::Result<RigExit> {
             return Ok(RigExit::Met);
         }
     }
-    child.wait()?;
-    Ok(RigExit::NotMet)
+    exit_of(child.wait()?)
 }
 
 /// Runs a rig that stays, apart from the terminal that started it.
@@ -133,11 +136,9 @@ fn wait(mut child: Child, signals: &SignalFd) -> anyhow::Result<RigExit> {
 }
 
 fn exit_of(status: ExitStatus) -> anyhow::Result<RigExit> {
-    match status.code() {
-        Some(0) => Ok(RigExit::Met),
-        Some(1) => Ok(RigExit::NotMet),
-        _ => Err(anyhow::anyhow!("the supervisor of the rig has ended: {status}")),
-    }
+    let known = [RigExit::Met, RigExit::NotMet, RigExit::WrongSpec, RigExit::Lacking, RigExit::Stopped];
+    let found = known.into_iter().find(|exit| status.code() == Some(i32::from(exit.code())));
+    found.ok_or_else(|| anyhow::anyhow!("the supervisor of the rig has ended: {status}"))
 }
 
 /// Makes the namespaces: this process enters all but that of processes, which its children are in. This process must have one

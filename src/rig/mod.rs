@@ -37,6 +37,32 @@ pub enum RigExit {
     Met,
     /// Something that was expected is not met, or the rig failed.
     NotMet,
+    /// The specification is wrong, which was said.
+    WrongSpec,
+    /// The machine lacks something, which was said.
+    Lacking,
     /// A signal ended the rig, and nothing of it is left.
     Stopped,
+}
+
+impl RigExit {
+    /// Returns the exit status of the process.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Met => 0,
+            Self::NotMet => 1,
+            Self::WrongSpec => 2,
+            Self::Lacking => 3,
+            Self::Stopped => 130,
+        }
+    }
+
+    /// Returns the exit of an error.
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        match () {
+            () if error.is::<SpecError>() => Self::WrongSpec,
+            () if error.is::<Missing>() => Self::Lacking,
+            () => Self::NotMet,
+        }
+    }
 }

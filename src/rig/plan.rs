@@ -1,7 +1,7 @@
 //! A specification that was checked: names exist, values are in range, and files are where it says. Pure: whether a file
 //! exists is asked through an argument.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct Plan {
     pub goals: Vec<Goal>,
     /// Line of the first line of `server`.
     pub server_line: usize,
+    /// Lines of the entries that become objects of the server, by kind and name.
+    pub object_lines: BTreeMap<(&'static str, String), usize>,
 }
 
 /// An expectation.
@@ -146,8 +148,25 @@ impl Checker<'_> {
         let faults = spec.faults.iter().enumerate().map(|(index, fault)| self.fault(index, fault, &spec, &macs));
         let faults = faults.collect::<Result<_, _>>()?;
         let goals = spec.expect.iter().enumerate().map(|(index, expected)| self.goal(index, expected, &spec));
-        let goals = goals.collect::<Result<_, _>>()?;
-        Ok(Plan { macs, faults, goals, server_line: self.server_line(text), spec })
+        let mut goals = goals.collect::<Result<Vec<Goal>, _>>()?;
+        // With nothing else to wait for, what must not happen has the default limit.
+        if goals.iter().all(|goal| goal.is_forbidden && goal.limit.is_none()) {
+            goals.iter_mut().for_each(|goal| goal.limit = Some(DEFAULT_LIMIT));
+        }
+        let (server_line, object_lines) = (self.server_line(text), self.object_lines(&spec));
+        Ok(Plan { macs, faults, goals, server_line, object_lines, spec })
+    }
+
+    fn object_lines(&self, spec: &Spec) -> BTreeMap<(&'static str, String), usize> {
+        let line = |field: String| self.lines.line(&parts(&field), None);
+        let configs = spec.configs.iter().enumerate();
+        let configs = configs.map(|(at, config)| (("BootConfig", config.name.clone()), line(format!("configs[{at}]"))));
+        let images = spec.images.iter().enumerate();
+        let images = images.map(|(at, image)| (("ISCSICdrom", image.name.clone()), line(format!("images[{at}]"))));
+        let hosts = spec.machines.iter().enumerate();
+        let hosts =
+            hosts.map(|(at, machine)| (("BareMetalHost", machine.name.clone()), line(format!("machines[{at}].host"))));
+        configs.chain(images).chain(hosts).collect()
     }
 
     fn error(&self, field: &str, message: &str) -> SpecError {

@@ -144,8 +144,8 @@ pub fn start_dnsmasq(output: &Path, port: &str) -> anyhow::Result<Child> {
 /// Writes the objects of a specification into the server.
 ///
 /// # Errors
-/// The server refuses one; its own text is in the error.
-pub fn declare(plan: &Plan) -> anyhow::Result<()> {
+/// [`SpecError`] for the first that the server refuses, with the server's text.
+pub fn declare(plan: &Plan, spec_file: &Path) -> anyhow::Result<()> {
     let isos = Path::new(STATE).join("isos");
     std::fs::create_dir_all(&isos)?;
     let mut objects = Vec::new();
@@ -184,7 +184,14 @@ pub fn declare(plan: &Plan) -> anyhow::Result<()> {
     }
     let file = "/run/rig/objects.yaml";
     std::fs::write(file, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())?;
-    client(&["apply", "-f", file]).map(drop)
+    client(&["apply", "-f", file]).map(drop).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        // `KIND NAME: what is wrong`
+        let is_named = |(kind, name): &(&str, String)| first.starts_with(&format!("{kind} {name}: "));
+        let line = plan.object_lines.iter().find(|(key, _)| is_named(key)).map_or(1, |(_, line)| *line);
+        SpecError { path: spec_file.to_owned(), line, message: first.to_owned() }.into()
+    })
 }
 
 fn object(kind: &str, name: &str, spec: Value) -> Value {

@@ -1,0 +1,54 @@
+"""Ends of rigs: signals, kill -9 of the leader and of the supervisor, and a server that dies. Nothing is left of them."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from support.rigs import MENU, assert_nothing_left, living, read_until
+from support.waiting import slowness
+
+WAITS = MENU + 'expect: [{console: "never printed", within: 1h}]\n'
+
+
+@pytest.fixture
+def running(user):
+    """A rig that waits."""
+    process = user.start("test", user.write("waits.yaml", WAITS), "waits", start_new_session=True)
+    read_until(process, "Power on")
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_rig(user, running, number):
+    running.send_signal(number)
+    printed, _ = running.communicate(timeout=60 * slowness())
+    assert running.returncode == 130, printed
+    assert_nothing_left(user)
+    assert not list((user.folder / "waits").glob("*.qcow2")), "disks are removed"
+
+
+def test_nothing_outlives_a_killed_leader(user, running):
+    assert any("qemu-system" in line for line in living(user.uid))
+    running.kill()
+    assert_nothing_left(user)
+
+
+def test_nothing_outlives_a_killed_supervisor(user, running):
+    supervisor = int((user.folder / "waits/.pid").read_text())
+    assert "supervise" in Path(f"/proc/{supervisor}/cmdline").read_text()
+    os.kill(supervisor, signal.SIGKILL)
+    printed, _ = running.communicate(timeout=60 * slowness())
+    assert running.returncode == 1 and "has ended" in printed, printed
+    assert_nothing_left(user)
+
+
+def test_a_directory_is_free_again_after_a_kill(user, running):
+    running.kill()
+    assert_nothing_left(user)
+    spec = user.write("again.yaml", MENU + "expect: [{event: offer}]\n")
+    code, printed = user.run("test", spec, "waits")
+    assert code == 0, printed

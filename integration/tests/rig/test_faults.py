@@ -1,0 +1,31 @@
+"""Faults of a rig's LAN, and the diagnosis that they lead to."""
+
+from support.rigs import MENU
+
+FAULT = """
+server: |
+  unknown_hosts = "menu"
+machines: [{name: vm1, firmware: FIRMWARE_UEFI, memory_mib: 256}]
+"""
+
+
+def test_tftp_that_breaks_off_is_diagnosed(user):
+    spec = user.write("tftp.yaml", FAULT + "faults: [{drop: tftp, after: 40kB}]\nexpect:\n- {event: offer}\n- {diagnosis: transfer_silent}\n")
+    code, printed = user.run("test", spec, "tftp")
+    assert code == 0, printed
+    assert "of snponly.efi" in (user.folder / "tftp/vm1.why.txt").read_text()
+
+
+def test_what_is_not_met_is_explained(user):
+    """The answers of the ProxyDHCP port are dropped, in a LAN whose addresses another server assigns."""
+    spec = user.write("unmet.yaml", "dhcp: proxy\n" + MENU + 'faults: [{drop: dhcp}]\nexpect: [{event: offer, within: 20s}, {console: "iPXE shell"}]\n')
+    code, printed = user.run("test", spec, "unmet", "--strict")
+    assert code == 1 and "NOT MET: not within 20.0 s" in printed and "Why vm1 is not there:" in printed, printed
+    report = (user.folder / "unmet/junit.xml").read_text()
+    assert 'failures="1"' in report and "<skipped/>" in report and 'message="not within 20.0 s"' in report
+
+
+def test_a_lan_that_loses_and_delays_is_still_booted_over(user):
+    spec = user.write("lossy.yaml", MENU + 'faults: [{lose: 5}, {delay: 5ms}]\nexpect: [{console: "iPXE shell", within: 120s}]\n')
+    code, printed = user.run("test", spec, "lossy")
+    assert code == 0, printed
