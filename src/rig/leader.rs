@@ -45,8 +45,11 @@ pub fn up(mut options: Options) -> anyhow::Result<RigExit> {
     drop(options.lock()?);
     let mut command = Command::new(PROGRAM);
     command.args(["rig", "hold", &serde_json::to_string(&options)?]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context(PROGRAM)?;
-    let output = child.stdout.take().context("no standard output")?;
+    // What it writes after this process has ended is only in its log: nobody waits for the end of this one's output then.
+    let (output, theirs) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
+    let mut child = command.spawn().context(PROGRAM)?;
+    drop(command);
     for line in BufReader::new(output).lines() {
         let line = line?;
         writeln!(io::stdout(), "{line}")?;

@@ -445,6 +445,21 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/rig");
+        let mut found = 0;
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let plan = parse(&path, &std::fs::read_to_string(&path).unwrap(), &|_| true).unwrap();
+                assert!(!plan.goals.is_empty(), "{}", path.display());
+                found += 1;
+            }
+        }
+        assert_eq!(found, 6);
+    }
+
+    #[test]
     fn an_error_names_file_line_and_field() {
         let rows = [
             ("machines: [", "ci/a.yaml:1: "),

@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(300);
 const EMULATION: u32 = 10;
 /// Maximum number of events that wait.
 const MAX_EVENTS: usize = 256;
+/// Time that a terminal has to take what a console writes.
+const TERMINAL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Maximum number of terminals that follow consoles.
 const MAX_ATTACHED: usize = 16;
 
@@ -289,6 +291,9 @@ impl<'a> Rig<'a> {
         let console = self.machines[machine].console();
         let (Ok(mut console), Ok(mut typed)) = (console, call.stream.try_clone()) else { return };
         let stream = call.answer(Ok(format!("The console of {}.", self.machines[machine].name)));
+        if stream.set_write_timeout(Some(TERMINAL_TIMEOUT)).is_err() {
+            return;
+        }
         self.attached.push((machine, stream));
         std::thread::spawn(move || io::copy(&mut typed, &mut console));
     }

@@ -66,7 +66,7 @@ def test_a_menu_is_reached_and_everything_is_reported(user):
     assert cases(output) == [("event offer", []), ('console "iPXE shell"', []), ("never event refused", [])]
     assert (output / "vm1.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "iPXE shell" in (output / "vm1.console.log").read_text()
-    assert "offer" in [entry["event"] for entry in json.loads((output / "timeline.json").read_text())]
+    assert "offer" in [entry["event"] for entry in json.loads((output / "timeline.json").read_text())["items"]]
     assert any(frame[23:24] == b"\x11" and frame[36:38] == b"\0\x43" for frame in frames(output / "lan.pcapng")), "a DHCP message is captured"
     subprocess.run(["sh", "-n", output / "vm1.qemu.sh"], check=True)
     assert not list(output.glob("*.qcow2")), "disks are not kept"

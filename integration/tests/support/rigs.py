@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.waiting import eventually, slowness
 
-USER = 65534  # nobody: no other process runs as it in these tests
+USER = 64990  # no user has it: every process that runs as it is of these tests
 PATH = "/usr/local/bin:/usr/bin:/bin"
 MENU = """
 kind: Rig
