@@ -123,7 +123,9 @@ impl Line {
         if has_scsi && (!machine.cdroms.is_empty() || files.seed.is_some()) {
             self.add("-device", "virtio-scsi-pci,id=scsi".to_owned());
         }
-        let model = if has_scsi { "scsi-cd,bus=scsi.0" } else { "ide-cd" };
+        // Each port of the SATA controller has one drive.
+        let drive =
+            |port: usize| if has_scsi { "scsi-cd,bus=scsi.0".to_owned() } else { format!("ide-cd,bus=ide.{port}") };
         for (nic, (spec, mac)) in machine.nics.iter().zip(macs).enumerate() {
             let network = match sockets {
                 Some(sockets) => format!("dgram,id=lan{nic},local.type=fd,local.str={}", sockets.nics[nic]),
@@ -154,11 +156,11 @@ impl Line {
                 format!("if=none,id=cd{number},format=raw,readonly=on,file={}", escaped(&cdrom.iso_path)),
             );
             let index = order.next(BootDevice::Cdrom, cdrom.bootable);
-            self.add("-device", format!("{model},drive=cd{number}{index}"));
+            self.add("-device", format!("{},drive=cd{number}{index}", drive(number)));
         }
         if let Some(seed) = &files.seed {
             self.add("-drive", format!("if=none,id=seed,format=raw,readonly=on,file={}", escaped(seed)));
-            self.add("-device", format!("{model},drive=seed"));
+            self.add("-device", format!("{},drive=seed", drive(machine.cdroms.len())));
         }
     }
 }
@@ -214,17 +216,17 @@ mod tests {
 
     #[test]
     fn the_boot_order_is_that_of_the_specification() {
-        let text = "machines: [{name: a, boot_order: [cdrom, disk], disks: [{id: x, size_gib: 1}, {id: y, size_gib: 1, bootable: false}], \
+        let text = "machines: [{name: a, boot_order: [cdrom, disk], disks: [{id: p, size_gib: 1}, {id: q, size_gib: 1, bootable: false}], \
                     cdroms: [{id: e, iso_path: e}, {id: f, iso_path: f}], cloud_init: {user_data: u}}]";
         let line = of(text, Some(&MachineSockets { nics: vec![7], control: 8 }));
         for part in [
             "-accel kvm -cpu host -smp 1 -m 1024",
-            "file=/d,,0 -device virtio-blk-pci,drive=disk0,serial=x,bootindex=101",
-            "virtio-blk-pci,drive=disk1,serial=y -drive",
-            "ide-cd,drive=cd0,bootindex=1 ",
-            "ide-cd,drive=cd1,bootindex=2 ",
+            "file=/d,,0 -device virtio-blk-pci,drive=disk0,serial=p,bootindex=101",
+            "virtio-blk-pci,drive=disk1,serial=q -drive",
+            "ide-cd,bus=ide.0,drive=cd0,bootindex=1 ",
+            "ide-cd,bus=ide.1,drive=cd1,bootindex=2 ",
             "dgram,id=lan0,local.type=fd,local.str=7 -device virtio-net-pci,netdev=lan0,mac=52:54:00:77:00:01 -drive",
-            "ide-cd,drive=seed",
+            "ide-cd,bus=ide.2,drive=seed",
         ] {
             assert!(line.contains(part), "{part}: {line}");
         }

@@ -10,7 +10,7 @@ WRONG = [
     ("machines:\n- name: a\n  disks:\n  - {id: b, size_gib: big}\n", "wrong.yaml:4: machines[0].disks[0].size_gib: "),
     ("machines: [{name: a}]\nexpect:\n- {phase: Ready}\n", "wrong.yaml:3: expect[0].phase: \"Ready\": expected one of LocalBoot"),
     ("machines:\n- name: a\n  cdroms: [{id: c, iso_path: none.iso}]\n", "none.iso is not a file"),
-    ("server: |\n  http_port = 80\n  [dhcp]\n  prot = 67\nmachines: [{name: a}]\n", "wrong.yaml:4: server: dhcp.prot: unknown field"),
+    ("server: |\n  http_port = 80\n  [dhcp]\n  prot = 67\nmachines: [{name: a}]\nexpect: [{event: offer}]\n", "wrong.yaml:4: server: dhcp.prot: unknown field"),
     ("{\n\t\"machines\": [\n\t\t{\"name\": \"a\", \"firmware\": \"EFI\"}\n\t]\n}", "wrong.yaml:3: machines[0].firmware: unknown variant `EFI`"),
     (MENU, "expect: missing: there is nothing to test"),
 ]

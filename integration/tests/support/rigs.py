@@ -38,7 +38,8 @@ class RigUser:
 
     def start(self, verb, spec, output, *options, **how):
         """Starts a rig, and returns its process."""
-        command = self.command(verb, spec, "--output", output, "--firmware-dir", self.folder / "firmware", *options)
+        firmware = [] if "--firmware-dir" in options else ["--firmware-dir", self.folder / "firmware"]
+        command = self.command(verb, spec, "--output", output, *firmware, *options)
         return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how)
 
     def run(self, verb, spec, output, *options, limit=600):
