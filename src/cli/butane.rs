@@ -136,6 +136,6 @@ mod tests {
         assert!(compiled("config.ign", butane).1.contains("\"3.4.0\""));
         assert_eq!(compiled("config.ign", "{}"), ("config.ign".to_owned(), "{}".to_owned()));
         let error = compile_file("a.bu".into(), "variant: x\n".into(), Path::new("a.bu"), None).unwrap_err();
-        assert!(error.to_string().starts_with("a.bu: variant \"x\""), "{error}");
+        assert!(error.to_string().starts_with("a.bu: line 1: variant \"x\""), "{error}");
     }
 }
