@@ -9,16 +9,14 @@
 //! |---|---|
 //! | `fleet`, `boot` | objects, lifecycle, power, rules; the decision, identity of machines, boot scripts; pure |
 //! | `bounds`, `iso`, `provision` | shares and rates of one source; ISO 9660 with overlays; generated configs; pure |
-//! | `event`, `config` | events, counters and histograms; the configuration |
-//! | `store` | the state: one snapshot for readers, one writer, the timeline |
+//! | `event`, `config`, `store` | events and counters; the configuration; the state: one snapshot, one writer, the timeline |
 //! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
 //! | `dhcp`, `dhcpv6`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |
 //! | `http`, `api`, `ui` | HTTP transport; everything that HTTP answers; the web page (pure) |
 //! | `http_client`, `webhooks` | HTTP/1.1 client; what webhooks are sent, and when (pure) |
 //! | `controllers`, `doctor` | loops that look after objects; what is wrong with an appliance and its wire (pure) |
-//! | `rig` | virtual machines that boot from this program, as a test |
-//! | `appliance`, `cli` | the composition root; the command line |
+//! | `appliance`, `cli`, `rig` | the composition root; the command line; virtual machines that boot from this program |
 //!
 //! # Invariants
 //!

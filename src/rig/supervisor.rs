@@ -335,7 +335,7 @@ impl<'a> Rig<'a> {
         }
         let name = self.options.spec.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let states = self.progress.states();
-        let cases: Vec<junit::Case<'_>> =
+        let cases: Vec<summary::Case<'_>> =
             states.map(|(goal, state)| (self.machines[goal.machine].name.as_str(), goal, state)).collect();
         let why = |machine: &str| reasons.get(machine).cloned().unwrap_or_default();
         std::fs::write(output.join("junit.xml"), junit::report(&name, &cases, total, why))?;

@@ -5,12 +5,8 @@ use std::time::Duration;
 
 use crate::fleet::text::printable_lines;
 
-use super::super::plan::Goal;
 use super::super::progress::GoalState;
-use super::summary::title;
-
-/// An expectation with its state and the name of its machine.
-pub type Case<'a> = (&'a str, &'a Goal, &'a GoalState);
+use super::summary::{Case, title};
 
 /// Writes the report. `details` has the diagnosis of a machine that failed.
 pub fn report(name: &str, cases: &[Case<'_>], total: Duration, details: impl Fn(&str) -> String) -> String {
@@ -50,7 +46,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::plan::Sought;
+    use super::super::super::plan::{Goal, Sought};
     use super::*;
 
     #[test]

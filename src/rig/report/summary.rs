@@ -2,7 +2,9 @@
 
 use super::super::plan::Goal;
 use super::super::progress::{GoalState, seconds};
-use super::junit::Case;
+
+/// An expectation with its state and the name of its machine.
+pub type Case<'a> = (&'a str, &'a Goal, &'a GoalState);
 
 /// Returns what an expectation is about.
 pub fn title(goal: &Goal) -> String {
