@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `fleet`, `boot` | objects, lifecycle, power, rules; the decision, identity of machines, boot scripts; pure |
 //! | `bounds`, `iso`, `provision` | shares and rates of one source; ISO 9660 with overlays; generated configs; pure |
-//! | `event`, `config`, `store` | events and counters; the configuration; the state: one snapshot, one writer, the timeline |
+//! | `event`, `config`, `store` | events; the configuration; the state: one snapshot, one writer, the timeline |
 //! | `gate` | asks the decision for every protocol, records what it depends on, releases configs |
 //! | `images`, `admission`, `bmc` | ISO files; checks before a write; BMC clients |
 //! | `dhcp`, `dhcpv6`, `ndp`, `tftp`, `iscsi`, `syslog` | codec and session (pure), and `serve` with the sockets |

@@ -98,7 +98,7 @@ def test_two_rigs_run_at_once_and_one_directory_is_for_one(user):
     assert first.returncode == 0, said
 
 
-def test_keys_select_what_a_cloud_image_would_boot(user):
+def test_keys_select_an_image_of_the_menu(user):
     """A NoCloud seed and a second CD-ROM are attached, and keys are pressed once a text is there."""
     spec = user.write("keys.yaml", """
 images: [{name: lab, iso: lab.iso}]
