@@ -412,11 +412,14 @@ impl Gate {
         Ok((host, config))
     }
 
-    /// Commits that a machine reported a completed install.
+    /// Commits that a machine reported a completed install. The report of the system that is to be replaced changes nothing.
     ///
     /// # Errors
     /// The reason that it is not recorded.
     pub async fn complete(&self, caller: &IdentifiedClient) -> Result<Arc<Host>, Reason> {
+        if let Some(host) = self.unbegun_install(caller.facts.mac) {
+            return Ok(host);
+        }
         self.advance(caller, Transition::Complete, None).await
     }
 

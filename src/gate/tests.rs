@@ -205,6 +205,9 @@ async fn no_script_and_no_config_leaves_while_the_state_cannot_be_written() {
     assert_eq!(gate.record_config_fetch(&caller, &config, None).await, Err(Reason::StoreUnavailable));
     let channel = crate::event::DeliveryChannel::Embedded;
     assert_eq!(gate.record_config_delivery(&caller.facts, &config, channel).await, Err(Reason::StoreUnavailable));
+    // The machine has a script of before.
+    let action = crate::boot::diagnosis::ScriptStep::Attach;
+    gate.trace(VM, crate::boot::diagnosis::Step::Script { action });
     assert_eq!(gate.complete(&caller).await.err(), Some(Reason::StoreUnavailable));
     assert!(matches!(gate.insert(VM).await, Err(MediaError::Medium(_) | MediaError::Reason(Reason::StoreUnavailable))));
     let unknown = Facts { address: None, ..facts(OTHER, Stage::Rom) };

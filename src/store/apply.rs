@@ -196,6 +196,7 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError>
                 config_exists: host.spec.boot_config_ref.as_ref().is_some_and(|name| state.boot_config(name).is_some()),
                 same_mac: same_mac.as_ref(),
                 same_ip: same_ip.as_ref(),
+                keeps_bmc: matches!(state.get(key), Some(Object::Host(before)) if before.spec.bmc == host.spec.bmc),
             };
             rules::check_host(host, found)?;
         }

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::SignedDuration;
@@ -50,6 +50,8 @@ use stranger_log::StrangerLog;
 /// Maximum number of queued changes. `commit` waits while the queue is full; `record` fails.
 const MAX_QUEUED_CHANGES: usize = 4096;
 
+/// Longest wait for the transaction under way before a watch begins.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of timeline entries that a watch may be behind.
 const MAX_ANNOUNCED_ENTRIES: usize = 1024;
 
@@ -352,14 +354,15 @@ impl Store {
     /// What was written before can be read when this returns.
     pub async fn new_entries(&self) -> broadcast::Receiver<Arc<Entry>> {
         let new = self.new_entries.subscribe();
-        // A transaction that began before keeps no entries for a watch that nobody had. It is over when the next job is.
-        let (done, outcome) = oneshot::channel();
-        let (leases, followed) = (Vec::new(), clock::followed_steps());
-        let job = writer::WriteJob::Leases { leases, followed, then: Box::new(|result| drop(done.send(result))) };
-        if self.changes.send(job).await.is_ok() {
-            // The writer may have stopped, or may not be able to write: then there are no new entries.
-            drop(outcome.await);
-        }
+        // A transaction that began before keeps no entries for a watch that nobody had. A writer that has stopped, or that
+        // waits for its disk, writes none now.
+        let (asked, over) = oneshot::channel();
+        let ask = async {
+            if self.changes.send(writer::WriteJob::Barrier(asked)).await.is_ok() {
+                drop(over.await);
+            }
+        };
+        drop(tokio::time::timeout(BARRIER_TIMEOUT, ask).await);
         new
     }
 

@@ -142,10 +142,9 @@ impl Snapshot {
         })
     }
 
-    /// Returns the host whose BMC shows an interface that is not its boot interface; `None` if several do.
+    /// Returns the host whose BMC shows an interface that is not its boot interface; the first, if several do.
     pub fn host_by_nic(&self, nic: Mac) -> Option<Mac> {
-        let mut hosts = self.by_nic.range((nic, LOWEST_MAC)..=(nic, HIGHEST_MAC));
-        hosts.next().filter(|_| hosts.next().is_none()).map(|(_, host)| *host)
+        self.by_nic.range((nic, LOWEST_MAC)..=(nic, HIGHEST_MAC)).next().map(|(_, host)| *host)
     }
 
     /// Returns the last lease of an address, which may have expired.

@@ -82,8 +82,24 @@ pub enum WriteJob {
         /// The line.
         position: i64,
     },
+    /// A question whether the transaction that was under way is over.
+    Barrier(oneshot::Sender<()>),
     /// The end: nothing is queued after it.
     Stop,
+}
+
+impl WriteJob {
+    /// Answers a barrier, and returns any other job.
+    fn pass_barrier(self) -> Option<Self> {
+        match self {
+            Self::Barrier(asked) => {
+                // Who asked may have gone.
+                let _ = asked.send(());
+                None
+            }
+            other => Some(other),
+        }
+    }
 }
 
 impl std::fmt::Debug for WriteJob {
@@ -93,6 +109,7 @@ impl std::fmt::Debug for WriteJob {
             Self::ClockStep { step, .. } => step.fmt(out),
             Self::Leases { leases, .. } => leases.fmt(out),
             Self::OutboxRead { name, position } => write!(out, "OutboxRead({name}, {position})"),
+            Self::Barrier(_) => out.write_str("Barrier"),
             Self::Stop => out.write_str("Stop"),
         }
     }
@@ -206,6 +223,7 @@ impl Writer {
         let mut queued = Vec::new();
         loop {
             let (jobs, open) = runtime.block_on(gather(&mut changes, &mut entries, &mut queued));
+            let jobs: Vec<_> = jobs.into_iter().filter_map(WriteJob::pass_barrier).collect();
             if jobs.iter().any(|job| matches!(job, WriteJob::Stop)) {
                 // Jobs that were queued before are still received; then the queue is at its end.
                 changes.close();
@@ -263,9 +281,11 @@ impl Writer {
         let is_enrolment = |change: &Change| matches!(change, Change::Enrol { .. });
         let enrols = jobs.iter().any(|job| match job {
             WriteJob::Changes { changes, .. } | WriteJob::Each { changes, .. } => changes.iter().any(is_enrolment),
-            WriteJob::ClockStep { .. } | WriteJob::Leases { .. } | WriteJob::OutboxRead { .. } | WriteJob::Stop => {
-                false
-            }
+            WriteJob::ClockStep { .. }
+            | WriteJob::Leases { .. }
+            | WriteJob::OutboxRead { .. }
+            | WriteJob::Barrier(_)
+            | WriteJob::Stop => false,
         });
         // Where the free space is unknown, the write itself shows whether there is any.
         let room = || FreeSpace::at(&self.directory).map_or(u64::MAX, |space| space.times(MAX_ENROLMENT_BYTES));
@@ -291,7 +311,7 @@ impl Writer {
                     leases.extend(granted.into_iter().map(|lease| moved(lease, since)));
                 }
                 WriteJob::OutboxRead { name, position } => outbox_reads.push((name, position)),
-                WriteJob::Stop => {}
+                WriteJob::Barrier(_) | WriteJob::Stop => {}
             }
         }
         for lease in &leases {

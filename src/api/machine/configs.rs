@@ -259,11 +259,7 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
             return refused_machine(shared, peer, refusal);
         }
     };
-    let completed = match shared.gate.unbegun_install(caller.facts.mac) {
-        Some(host) => Ok(host),
-        None => shared.gate.complete(&caller).await,
-    };
-    match completed {
+    match shared.gate.complete(&caller).await {
         Ok(host) => {
             shared.gate.counters.count_answered(Protocol::Http);
             if host.status.phase == Phase::Installed {

@@ -43,10 +43,14 @@ pub fn script_refused(scene: &Scene<'_>) -> Option<Finding> {
         }
         _ => "see which machine has the address (neighbour table, leases, spec.ip), and correct spec.ip of the host",
     };
+    let (certainty, who) = match scene.reached() >= Progress::ProgramRequest {
+        true => (Certainty::Certain, "It"),
+        false => (Certainty::Possible, "It, or somebody in its name,"),
+    };
     Finding::new(
         (SCRIPT, StallReason::ScriptRefused),
-        Certainty::Certain,
-        format!("It asked for its script over {} ({}) and was refused: {message}", protocol.name(), asked(evidence)),
+        certainty,
+        format!("{who} asked for its script over {} ({}) and was refused: {message}", protocol.name(), asked(evidence)),
         remedy,
     )
 }

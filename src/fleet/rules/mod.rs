@@ -41,6 +41,8 @@ pub struct HostReferences<'a> {
     pub same_mac: Option<&'a Key>,
     /// Another host with the same IP address.
     pub same_ip: Option<&'a Key>,
+    /// Whether the host has this BMC already. It stays, whatever the rules were when it was written.
+    pub keeps_bmc: bool,
 }
 
 /// Checks a host against the objects that it refers to and the other hosts.
@@ -62,7 +64,7 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
     if let (Some(other), Some(ip)) = (found.same_ip, spec.ip) {
         return invalid("spec.ip", format!("{ip} is already used by {other}"));
     }
-    spec.bmc.as_ref().map_or(Ok(()), check_bmc)?;
+    spec.bmc.as_ref().filter(|_| !found.keeps_bmc).map_or(Ok(()), check_bmc)?;
     if let Some((field, wrong)) = spec.chap.as_ref().and_then(|chap| chap.check().err()) {
         return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
     }
@@ -203,7 +205,7 @@ mod tests {
         spec.image = image_name.parse().unwrap();
         spec.boot_config_ref = config.map(name);
         let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-        let found = HostReferences { image, config_exists, same_mac: None, same_ip: None };
+        let found = HostReferences { image, config_exists, same_mac: None, same_ip: None, keeps_bmc: false };
         check_host(&host, found).err().map(|error| error.field)
     }
 
@@ -231,7 +233,8 @@ mod tests {
             let mut spec = HostSpec::for_mac(Mac([2, 0, 0, 0, 0, 1]));
             edit(&mut spec);
             let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-            let found = HostReferences { image: None, config_exists: false, same_mac: None, same_ip: None };
+            let found =
+                HostReferences { image: None, config_exists: false, same_mac: None, same_ip: None, keeps_bmc: false };
             check_host(&host, found).err().map(|error| error.field)
         };
         let (longest, long) = ("a".repeat(1024), "a".repeat(1025));
@@ -278,7 +281,8 @@ mod tests {
             let mut spec = HostSpec::for_mac(mac.parse().unwrap());
             spec.ip = Some(crate::fleet::address(ip).unwrap());
             let host = Host { metadata: Meta::named(name("h"), None), spec, status: HostStatus::default() };
-            let found = HostReferences { image: None, config_exists: false, same_mac: None, same_ip: None };
+            let found =
+                HostReferences { image: None, config_exists: false, same_mac: None, same_ip: None, keeps_bmc: false };
             check_host(&host, found).map_err(|wrong| wrong.to_string())
         };
         assert_eq!(check("52:54:00:00:00:01", "10.0.0.1"), Ok(()));
@@ -296,7 +300,13 @@ mod tests {
             status: HostStatus::default(),
         };
         let other = Key { kind: Kind::BareMetalHost, namespace: None, name: name("other") };
-        let found = HostReferences { image: None, config_exists: false, same_mac: Some(&other), same_ip: None };
+        let found = HostReferences {
+            image: None,
+            config_exists: false,
+            same_mac: Some(&other),
+            same_ip: None,
+            keeps_bmc: false,
+        };
         let error = check_host(&host, found).unwrap_err();
         assert_eq!(error.to_string(), "spec.bootMACAddress: 02:00:00:00:00:01 is already used by BareMetalHost other");
     }

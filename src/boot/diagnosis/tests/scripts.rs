@@ -32,7 +32,12 @@ fn a_script_that_is_refused_was_asked_for() {
     // Somebody else asked in the name of a machine that does not boot.
     Story::new().refused(5.0, Reason::AddressOfOtherMachine).stays_well(30.0);
     let unverified = Story::new().refused(5.0, Reason::AddressUnverified);
-    unverified.stalls(6.0, StallReason::ScriptRefused, Certain, "over HTTP (once)|no evidence ties");
+    unverified.stalls(
+        6.0,
+        StallReason::ScriptRefused,
+        Possible,
+        "somebody in its name|over HTTP (once)|no evidence ties",
+    );
 }
 
 #[test]
