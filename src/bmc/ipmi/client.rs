@@ -34,6 +34,8 @@ pub struct IpmiSession {
     at: BmcAddress,
     session: Session,
     privilege: PrivilegeLevel,
+    /// Whether this session has the serial console of the machine: that of another one is not to be ended.
+    has_console: bool,
     is_closed: bool,
 }
 
@@ -62,8 +64,8 @@ impl IpmiSession {
             match opening.request(if is_last { TRIES } else { FIRST_SUITE_TRIES }).await {
                 Ok(bmc_session) => {
                     let session = opening.log_in(bmc_session).await?;
-                    let mut opened =
-                        Self { socket, at: at.clone(), session, privilege: login.privilege, is_closed: false };
+                    let (at, privilege) = (at.clone(), login.privilege);
+                    let mut opened = Self { socket, at, session, privilege, has_console: false, is_closed: false };
                     opened.raise_privilege().await?;
                     return Ok((opened, *suite));
                 }
@@ -112,7 +114,7 @@ impl IpmiSession {
     /// The BMC has no console for this user, or does not answer any more.
     pub async fn follow_console(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), BmcError> {
         match self.exchange(sol::ACTIVATE, &sol::ACTIVATE_DATA, TRIES).await? {
-            (0, _) => {}
+            (0, _) => self.has_console = true,
             (sol::ALREADY_ACTIVE, _) => {
                 let message = "the serial console is in use by another session".to_owned();
                 return Err(BmcError::Busy { at: self.at.to_string(), message, retry_after: None });
@@ -158,8 +160,11 @@ impl IpmiSession {
         }
     }
 
-    /// Releases the serial console.
+    /// Releases the serial console, if this session has it.
     pub async fn release_console(&mut self) {
+        if !std::mem::take(&mut self.has_console) {
+            return;
+        }
         drop(self.exchange(sol::DEACTIVATE, &sol::DEACTIVATE_DATA, CLOSE_TRIES).await);
     }
 
