@@ -142,9 +142,7 @@ impl IpmiSession {
             let length = length.map_err(|error| unreachable(&self.at, error.to_string()))?;
             let Ok((payload, body)) = self.session.open(received.get(..length).unwrap_or_default()) else { continue };
             last_heard = Instant::now();
-            let Some(packet) = console.receive(&body).filter(|_| payload == PayloadType::SerialOverLan) else {
-                continue;
-            };
+            let Some(packet) = console.receive(payload, &body) else { continue };
             if !packet.text.is_empty() {
                 take(packet.text);
             }

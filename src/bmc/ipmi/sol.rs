@@ -1,6 +1,6 @@
 //! Serial over LAN (IPMI 2.0, chapter 15 and section 24.1): the packets of a console that is read and never written. Pure.
 
-use super::packet::Command;
+use super::packet::{Command, PayloadType};
 
 /// Activate Payload.
 pub const ACTIVATE: Command = Command { function: 0x06, command: 0x48 };
@@ -39,9 +39,13 @@ pub struct Received<'a> {
 }
 
 impl ConsoleReader {
-    /// Reads a packet; `None` for one that is too short. A packet that is repeated, because its acknowledgement was lost,
+    /// Reads the payload of a packet; `None` for one that is too short, or of another type. A packet that is repeated, because its acknowledgement was lost,
     /// may have more octets than before.
-    pub fn receive<'a>(&mut self, packet: &'a [u8]) -> Option<Received<'a>> {
+    pub fn receive<'a>(&mut self, payload: PayloadType, packet: &'a [u8]) -> Option<Received<'a>> {
+        // The answer to a keep-alive changes nothing of what is known.
+        if payload != PayloadType::SerialOverLan {
+            return None;
+        }
         let ([number, _, _, status], text) = packet.split_first_chunk::<HEADER_LENGTH>()?;
         let is_over = status & DEACTIVATED != 0;
         if *number & 0x0f == 0 {
@@ -68,7 +72,7 @@ mod tests {
     fn each_octet_is_taken_once_and_acknowledged() {
         let mut reader = ConsoleReader::default();
         let mut receive = |packet: &[u8]| {
-            let found = reader.receive(packet)?;
+            let found = reader.receive(PayloadType::SerialOverLan, packet)?;
             Some((String::from_utf8_lossy(found.text).into_owned(), found.acknowledgement, found.is_over))
         };
         let took = |text: &str, number, length| Some((text.to_owned(), Some([0, number, length, 0]), false));
@@ -82,5 +86,16 @@ mod tests {
         let long = [&[3, 0, 0, 0][..], &[b'x'; 300]].concat();
         assert_eq!(receive(&long).map(|(text, sent, _)| (text.len(), sent)), Some((255, Some([0, 3, 255, 0]))));
         assert_eq!(receive(&[1, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_message_between_two_packets_changes_nothing() {
+        let mut reader = ConsoleReader::default();
+        let mut receive =
+            |payload, packet: &[u8]| reader.receive(payload, packet).map(|found| (found.text.to_vec(), found.is_over));
+        let (console, message) = (PayloadType::SerialOverLan, PayloadType::Message);
+        assert_eq!(receive(console, b"\x01\0\0\0boot"), Some((b"boot".to_vec(), false)));
+        assert_eq!(receive(message, b"\x81\x1c\x63\x20\x04\x01\0\x20"), None, "its octets look like those of a packet");
+        assert_eq!(receive(console, b"\x01\0\0\0booting"), Some((b"ing".to_vec(), false)), "a repeated packet");
     }
 }
