@@ -107,8 +107,13 @@ impl BmcClient {
         self.timeout = MEDIUM_TIMEOUT;
         self.perform(async |access| match access {
             BmcAccess::Redfish(service) => {
-                service.insert_medium(urls, tokio::time::sleep).await?;
-                service.set_boot_device(BootDevice::Cd, true, mode).await
+                let inserted = service.insert_medium(urls, tokio::time::sleep).await;
+                let set = match inserted {
+                    Ok(()) => service.set_boot_device(BootDevice::Cd, true, mode).await,
+                    Err(error) => Err(error),
+                };
+                // Before the text is shortened: a part of the token is no whole one.
+                set.map_err(|error| error.without_token(urls.token))
             }
             BmcAccess::Ipmi(session) => Err(session.unsupported("virtual media over IPMI")),
         })

@@ -101,14 +101,33 @@ impl BmcError {
             false => text.replace(&sent, Secret::REDACTED).replace(password, Secret::REDACTED),
         };
         // Without its control characters, a text may contain the password that it did not contain with them.
-        let clean = |text: String| shortened(without(printable(&without(text)).into_owned()));
+        self.with_text(|text| shortened(without(printable(&without(text)).into_owned())))
+    }
+
+    /// Returns the error without the token of a medium's URL, which the BMC's own messages may repeat.
+    pub fn without_token(self, token: &str) -> Self {
+        if token.is_empty() {
+            return self;
+        }
+        self.with_text(|text| {
+            let text = text.replace(token, Secret::REDACTED);
+            // Other texts keep their control characters: a password may have some.
+            match printable(&text) {
+                shown if shown.contains(token) => shown.replace(token, Secret::REDACTED),
+                _ => text,
+            }
+        })
+    }
+
+    /// Changes the text that may be the BMC's.
+    fn with_text(self, change: impl FnOnce(String) -> String) -> Self {
         match self {
-            Self::Unreachable { at, cause } => Self::Unreachable { at, cause: clean(cause) },
-            Self::Refused { at, message } => Self::Refused { at, message: clean(message) },
-            Self::Denied { at, message } => Self::Denied { at, message: clean(message) },
-            Self::Busy { at, message, retry_after } => Self::Busy { at, message: clean(message), retry_after },
-            Self::Unsupported { at, what } => Self::Unsupported { at, what: clean(what) },
-            Self::InvalidReply { at, message } => Self::InvalidReply { at, message: clean(message) },
+            Self::Unreachable { at, cause } => Self::Unreachable { at, cause: change(cause) },
+            Self::Refused { at, message } => Self::Refused { at, message: change(message) },
+            Self::Denied { at, message } => Self::Denied { at, message: change(message) },
+            Self::Busy { at, message, retry_after } => Self::Busy { at, message: change(message), retry_after },
+            Self::Unsupported { at, what } => Self::Unsupported { at, what: change(what) },
+            Self::InvalidReply { at, message } => Self::InvalidReply { at, message: change(message) },
             Self::Address(_) => self,
         }
     }
@@ -166,6 +185,14 @@ mod tests {
             "{}",
             text.len()
         );
+        for shown in ["http://10.0.0.1/media/5254abcd/live.iso is bad", "5254\u{200b}abcd"] {
+            let message = format!("{}{shown}", "x".repeat(MAX_MESSAGE_LENGTH - shown.len() / 2));
+            let error = BmcError::Refused { at: at.clone(), message }.without_token("5254abcd").without_password(&bmc);
+            assert!(!error.to_string().contains("5254"), "{shown:?}: {error}");
+        }
+        let error =
+            BmcError::Busy { at: at.clone(), message: "/media/5254abcd/live.iso".to_owned(), retry_after: None };
+        assert!(error.without_token("5254abcd").to_string().ends_with("/media/REDACTED/live.iso"));
         bmc.password = Secret::default();
         assert!(BmcError::Refused { at, message: words }.without_password(&bmc).to_string().contains("geheim"));
     }

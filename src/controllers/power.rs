@@ -144,7 +144,8 @@ async fn boot_medium(
     let lease = gate.insert(mac).await.map_err(unavailable)?;
     let urls: Vec<_> = gate.site().urls().into_iter().map(|base| format!("{base}/{}", lease.path)).collect();
     let [http, https @ ..] = urls.as_slice() else { return Ok(()) };
-    client.boot_medium(MediumUrls { http, https: https.first().map(String::as_str) }, mode).await
+    let urls = MediumUrls { http, https: https.first().map(String::as_str), token: lease.token() };
+    client.boot_medium(urls, mode).await
 }
 
 /// Records what a report shows of the machine's boot.

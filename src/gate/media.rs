@@ -33,6 +33,13 @@ pub struct MediaLease {
     pub path: String,
 }
 
+impl MediaLease {
+    /// Returns the token in the path.
+    pub fn token(&self) -> &str {
+        self.path.split('/').nth(1).unwrap_or_default()
+    }
+}
+
 /// The part of a host's view of an image that a client sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigVisibility {

@@ -28,6 +28,8 @@ pub struct MediumUrls<'a> {
     pub http: &'a str,
     /// Over HTTPS, if this server has TLS.
     pub https: Option<&'a str>,
+    /// The token in both: with it, anybody reads the medium.
+    pub token: &'a str,
 }
 
 /// A virtual drive for CDs or DVDs.
