@@ -132,7 +132,8 @@ impl BmcClient {
         .await
     }
 
-    /// Follows the serial console of the machine (Serial over LAN), until the BMC ends it or `stopped` is done.
+    /// Follows the serial console of the machine (Serial over LAN), until the BMC ends it or `stopped` is done. It has no
+    /// maximum time; what comes before has.
     ///
     /// # Errors
     /// Those of `read_power`. Redfish has no serial console that is served here.
@@ -141,20 +142,33 @@ impl BmcClient {
         take: impl FnMut(&[u8]),
         stopped: impl Future<Output = ()>,
     ) -> Result<(), BmcError> {
-        // It has no end of its own.
-        self.timeout = Duration::from_secs(u64::from(u32::MAX));
-        self.perform(async |access| match access {
-            BmcAccess::Redfish(service) => Err(service.unsupported("the serial console over Redfish")),
-            BmcAccess::Ipmi(session) => {
-                let ended = tokio::select! {
-                    ended = session.follow_console(take) => ended,
-                    () = stopped => Ok(()),
-                };
-                session.release_console().await;
-                ended
-            }
-        })
-        .await
+        let address: BmcAddress = self.bmc.address.parse()?;
+        let bmc = self.bmc.clone();
+        let result = self.follow_console_at(&address, take, stopped).await;
+        result.map_err(|error| error.without_password(&bmc))
+    }
+
+    async fn follow_console_at(
+        &mut self,
+        address: &BmcAddress,
+        take: impl FnMut(&[u8]),
+        stopped: impl Future<Output = ()>,
+    ) -> Result<(), BmcError> {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let no_answer = |_| no_answer(address, REQUEST_TIMEOUT);
+        let (at, route) = timeout_at(deadline, self.route(address)).await.map_err(no_answer)??;
+        if let Route::Redfish(_) = route {
+            let what = "the serial console needs ipmi://".to_owned();
+            return Err(BmcError::Unsupported { at: at.to_string(), what });
+        }
+        let mut session = timeout_at(deadline, self.open_ipmi_session(&at)).await.map_err(no_answer)??;
+        let ended = tokio::select! {
+            ended = session.follow_console(take) => ended,
+            () = stopped => Ok(()),
+        };
+        session.release_console().await;
+        session.close().await;
+        ended
     }
 
     /// Sets the boot device, for the next boot or for all boots. The mode is that of the machine's firmware, if known.
@@ -174,7 +188,7 @@ impl BmcClient {
         .await
     }
 
-    /// Performs an operation within its time, and removes the password from its error. All errors pass here.
+    /// Performs an operation within its time, and removes the password from its error. All errors but those of a console pass here.
     async fn perform<T>(
         &mut self,
         operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
@@ -190,9 +204,8 @@ impl BmcClient {
         address: &BmcAddress,
         operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
     ) -> Result<T, BmcError> {
-        let (deadline, limit) = (Instant::now() + self.timeout, self.timeout.as_secs());
-        let no_answer =
-            |_| BmcError::Unreachable { at: address.to_string(), cause: format!("no answer within {limit} s") };
+        let (deadline, limit) = (Instant::now() + self.timeout, self.timeout);
+        let no_answer = |_| no_answer(address, limit);
         let (at, route) = timeout_at(deadline, self.route(address)).await.map_err(no_answer)??;
         let Route::Redfish(anchor) = route else {
             return timeout_at(deadline, self.in_ipmi_session(&at, operation)).await.map_err(no_answer)?;
@@ -218,14 +231,19 @@ impl BmcClient {
         at: &BmcAddress,
         operation: impl AsyncFnOnce(BmcAccess<'_>) -> Result<T, BmcError>,
     ) -> Result<T, BmcError> {
-        let known = self.record.as_ref().and_then(|record| record.cipher_suite);
-        let (mut session, suite) = IpmiSession::open(&self.bmc, at, known).await?;
-        if known != Some(suite) {
-            self.learn(|record| record.cipher_suite = Some(suite));
-        }
+        let mut session = self.open_ipmi_session(at).await?;
         let answer = operation(BmcAccess::Ipmi(&mut session)).await;
         session.close().await;
         answer
+    }
+
+    async fn open_ipmi_session(&mut self, at: &BmcAddress) -> Result<IpmiSession, BmcError> {
+        let known = self.record.as_ref().and_then(|record| record.cipher_suite);
+        let (session, suite) = IpmiSession::open(&self.bmc, at, known).await?;
+        if known != Some(suite) {
+            self.learn(|record| record.cipher_suite = Some(suite));
+        }
+        Ok(session)
     }
 
     /// Returns the address with its protocol, and how the BMC is asked over that. At the first use both are found out;
@@ -294,6 +312,10 @@ enum Route {
     Ipmi,
 }
 
+fn no_answer(address: &BmcAddress, limit: Duration) -> BmcError {
+    BmcError::Unreachable { at: address.to_string(), cause: format!("no answer within {} s", limit.as_secs()) }
+}
+
 /// Returns the digest of the certificate that a service shows; `BmcRecord::AUTHORITIES` if the system trusts it.
 async fn first_certificate(at: &BmcAddress) -> Result<String, BmcError> {
     let server = Server { tls: true, host: at.host.clone(), port: at.port };
@@ -308,5 +330,19 @@ async fn first_certificate(at: &BmcAddress) -> Result<String, BmcError> {
             Ok(digest.trim_matches([' ', ')']).to_owned())
         }
         Err(error) => Err(BmcError::Unreachable { at: at.to_string(), cause: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_console_over_redfish_is_refused_at_once() {
+        // Nobody answers at this address.
+        let bmc = Bmc::new("redfish+http://127.0.0.1:1", "u", crate::fleet::Secret::default());
+        let mut client = BmcClient::new(&bmc, None, BmcPolicy { pins_certificates: true }, Timestamp::UNIX_EPOCH);
+        let refused = client.follow_console(|_| {}, std::future::pending()).await.unwrap_err();
+        assert!(matches!(refused, BmcError::Unsupported { .. }), "{refused}");
     }
 }

@@ -20,6 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Pause after a console ended or failed, at first; it doubles up to `MAX_PAUSE` while that is so at once.
 const PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
+/// Maximum time to release a console, and to close its session, once its host asks for it no more.
+const RELEASE_TIME: Duration = Duration::from_secs(5);
 /// Time after which a console that ended counts as one that worked.
 const WORKED: Duration = Duration::from_secs(60);
 
@@ -101,14 +103,22 @@ async fn follow(gate: Arc<Gate>, mac: Mac, mut until: watch::Receiver<bool>) {
     loop {
         let client = gate.store.load().host_by_mac(mac).and_then(|host| BmcClient::of(&host, policy, now()));
         let Some(mut client) = client else { return };
-        let (begin, mut stop) = (Instant::now(), until.clone());
+        let (begin, mut stop, mut over) = (Instant::now(), until.clone(), until.clone());
         let keep = |text: &[u8]| {
             if let Err(error) = gate.consoles.append(mac, text) {
                 tracing::warn!(%mac, %error, "failed to keep the serial console");
             }
         };
         // The sender is never used: it is dropped.
-        let ended = client.follow_console(keep, async move { drop(stop.changed().await) }).await;
+        let followed = client.follow_console(keep, async move { drop(stop.changed().await) });
+        let given_up = async {
+            drop(over.changed().await);
+            tokio::time::sleep(RELEASE_TIME).await;
+        };
+        let ended = tokio::select! {
+            ended = followed => ended,
+            () = given_up => return,
+        };
         match ended {
             Ok(()) => tracing::debug!(%mac, "serial console ended"),
             Err(error) => tracing::info!(%mac, %error, "serial console not captured"),
