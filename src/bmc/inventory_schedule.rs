@@ -37,10 +37,10 @@ impl InventorySchedule {
         let Some(bmc) = host.spec.bmc.as_ref().filter(|_| is_due(host, at)) else { return false };
         let mac = host.spec.boot_mac_address;
         let known = self.hosts.get(&mac);
-        if known.is_some_and(|known| known.next.is_none_or(|next| known.bmc == *bmc && now < next)) {
+        if known.is_some_and(|known| known.next.is_none_or(|next| known.bmc.same_access(bmc) && now < next)) {
             return false;
         }
-        let failures = known.filter(|known| known.bmc == *bmc).map_or(0, |known| known.failures);
+        let failures = known.filter(|known| known.bmc.same_access(bmc)).map_or(0, |known| known.failures);
         self.hosts.insert(mac, Attempt { bmc: bmc.clone(), failures, next: None });
         true
     }

@@ -211,6 +211,11 @@ impl Bmc {
         }
     }
 
+    /// Returns whether this is the same BMC, reached in the same way. What is done with it may differ.
+    pub fn same_access(&self, other: &Self) -> bool {
+        *self == Self { console: self.console, ..other.clone() }
+    }
+
     /// Returns whether the machine boots its image from the virtual drive of the BMC, as the scheme of the address asks.
     pub fn boots_virtual_media(&self) -> bool {
         self.address.starts_with("redfish-virtualmedia")

@@ -29,7 +29,8 @@ pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host 
         (status.power_transition, status.last_power_transition) = wake;
         return host;
     };
-    if had != Some(bmc) || status.power.is_none() {
+    let is_other = !had.is_some_and(|had| had.same_access(bmc));
+    if is_other || status.power.is_none() {
         (status.power, status.power_transition_time, status.power_error) = (Some(Power::Unknown), Some(at), None);
     }
     let verified = |bmc: &Bmc| (bmc.address.clone(), bmc.disable_certificate_verification);
@@ -38,7 +39,7 @@ pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host 
     }
     let requested = before.and_then(|before| before.spec.online);
     match host.spec.online {
-        Some(on) if had.is_none() || requested != Some(on) || (had != Some(bmc) && has_failed(status, on)) => {
+        Some(on) if had.is_none() || requested != Some(on) || (is_other && has_failed(status, on)) => {
             host = request(host, if on { PowerOperation::On } else { PowerOperation::Off }, at);
         }
         Some(_) => {}
@@ -168,6 +169,20 @@ mod tests {
                 .map(|transition| transition.target);
             assert_eq!(requested, to, "{:?} -> {:?}", before.spec, after.spec);
         }
+    }
+
+    #[test]
+    fn a_bmc_whose_console_is_wanted_is_the_same_bmc() {
+        let (_, before) = after_failure(TransitionState::Failed, "Refused", 1000);
+        let mut after = before.clone();
+        after.spec.bmc.as_mut().unwrap().console = true;
+        after.status.power = Some(Power::On);
+        let applied = apply_spec(after.clone(), Some(&before), at(5));
+        assert_eq!(applied.status, after.status, "neither the power nor a request changes");
+        let bmc = after.spec.bmc.unwrap();
+        assert!(bmc.same_access(before.spec.bmc.as_ref().unwrap()));
+        assert!(!bmc.same_access(&Bmc { username: "other".to_owned(), ..bmc.clone() }));
+        assert!(!bmc.same_access(&Bmc { disable_certificate_verification: true, ..bmc.clone() }));
     }
 
     #[test]

@@ -472,7 +472,7 @@ fn record_inventory(
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
-    if before.spec.bmc.as_ref() != Some(bmc) {
+    if !before.spec.bmc.as_ref().is_some_and(|known| known.same_access(bmc)) {
         return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
     }
     let mut after = Host::clone(&before);
@@ -491,7 +491,11 @@ fn apply_power_report(
     context: ApplyContext<'_>,
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
-    if before.spec.bmc != report.bmc {
+    let is_same = match (&before.spec.bmc, &report.bmc) {
+        (Some(known), Some(asked)) => known.same_access(asked),
+        (known, asked) => known == asked,
+    };
+    if !is_same {
         return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
     }
     let mut after = Host::clone(&before);

@@ -143,7 +143,7 @@ impl PowerPoller {
         let Some(bmc) = &host.spec.bmc else { return self.forget(mac) };
         let transition = status.power_transition.as_deref();
         let boot = BootPlan::of(host);
-        if let Some(state) = self.states.get_mut(&mac).filter(|state| state.bmc == *bmc) {
+        if let Some(state) = self.states.get_mut(&mac).filter(|state| state.bmc.same_access(bmc)) {
             state.record = status.bmc.as_deref().cloned();
             let has_boot_device = state.boot.pending;
             state.boot.update(boot);
@@ -249,7 +249,7 @@ impl PowerPoller {
     pub fn answered(&mut self, mac: Mac, bmc: &Bmc, answer: BmcAnswer, time: PollTime) -> Option<PowerReport> {
         self.failing.remove(&mac);
         // The host may have another BMC, or may have been deleted and created, since the request.
-        let state = self.states.get_mut(&mac).filter(|state| state.due.is_none() && state.bmc == *bmc)?;
+        let state = self.states.get_mut(&mac).filter(|state| state.due.is_none() && state.bmc.same_access(bmc))?;
         let mut report = PowerReport::new(bmc);
         let BmcAnswer { task, outcome, learnt } = answer;
         if learnt.is_some() {

@@ -271,6 +271,17 @@ fn a_transition_from_before_a_long_stop_is_void() {
 }
 
 #[test]
+fn a_request_in_progress_stays_when_the_console_is_wanted() {
+    let mut simulation = Simulation::new();
+    simulation.follow();
+    let (_, task) = simulation.next_request();
+    simulation.host.spec.bmc.as_mut().unwrap().console = true;
+    simulation.follow();
+    assert!(simulation.poller.next(simulation.time().now).is_none(), "one request at a time");
+    assert_eq!(simulation.answer(task, Ok(Some(Power::On))).unwrap().power, Some(Power::On));
+}
+
+#[test]
 fn a_host_without_bmc_is_not_polled() {
     let mut simulation = Simulation::new();
     simulation.follow();
