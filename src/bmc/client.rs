@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::{
@@ -132,26 +133,26 @@ impl BmcClient {
         .await
     }
 
-    /// Follows the serial console of the machine (Serial over LAN), until the BMC ends it or `stopped` is done. It has no
-    /// maximum time; what comes before has.
+    /// Follows the serial console of the machine (Serial over LAN), until the BMC ends it, `stopped` is done, or
+    /// nobody receives the texts any more. It has no maximum time; what comes before has.
     ///
     /// # Errors
     /// Those of `read_power`. Redfish has no serial console that is served here.
     pub async fn follow_console(
         &mut self,
-        take: impl FnMut(&[u8]),
+        texts: mpsc::Sender<Vec<u8>>,
         stopped: impl Future<Output = ()>,
     ) -> Result<(), BmcError> {
         let address: BmcAddress = self.bmc.address.parse()?;
         let bmc = self.bmc.clone();
-        let result = self.follow_console_at(&address, take, stopped).await;
+        let result = self.follow_console_at(&address, texts, stopped).await;
         result.map_err(|error| error.without_password(&bmc))
     }
 
     async fn follow_console_at(
         &mut self,
         address: &BmcAddress,
-        take: impl FnMut(&[u8]),
+        texts: mpsc::Sender<Vec<u8>>,
         stopped: impl Future<Output = ()>,
     ) -> Result<(), BmcError> {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
@@ -163,7 +164,7 @@ impl BmcClient {
         }
         let mut session = timeout_at(deadline, self.open_ipmi_session(&at)).await.map_err(no_answer)??;
         let ended = tokio::select! {
-            ended = session.follow_console(take) => ended,
+            ended = session.follow_console(&texts) => ended,
             () = stopped => Ok(()),
         };
         session.release_console().await;
@@ -342,7 +343,7 @@ mod tests {
         // Nobody answers at this address.
         let bmc = Bmc::new("redfish+http://127.0.0.1:1", "u", crate::fleet::Secret::default());
         let mut client = BmcClient::new(&bmc, None, BmcPolicy { pins_certificates: true }, Timestamp::UNIX_EPOCH);
-        let refused = client.follow_console(|_| {}, std::future::pending()).await.unwrap_err();
+        let refused = client.follow_console(mpsc::channel(1).0, std::future::pending()).await.unwrap_err();
         assert!(matches!(refused, BmcError::Unsupported { .. }), "{refused}");
     }
 }

@@ -1,20 +1,24 @@
 //! Captures the serial consoles of hosts that ask for it (`spec.bmc.console`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::bmc::client::{BmcClient, BmcPolicy};
 use crate::fleet::{Bmc, Host, Mac};
 use crate::gate::Gate;
+use crate::gate::console_logs::ConsoleLogs;
 use crate::store::now;
 
 /// Maximum number of consoles that are followed.
 const MAX_CONSOLES: usize = 256;
+/// Maximum number of packets of one console that wait for the disk.
+const MAX_QUEUED: usize = 64;
 /// Interval in which hosts are looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Pause after a console ended or failed, at first; it doubles up to `MAX_PAUSE` while that is so at once.
@@ -34,14 +38,24 @@ struct Follower {
     _stop: watch::Sender<bool>,
 }
 
+/// All consoles.
+#[derive(Default)]
+struct Consoles {
+    followers: HashMap<Mac, Follower>,
+    /// Those beyond the limit, which was logged.
+    refused: HashSet<Mac>,
+}
+
 /// Follows consoles, until stopped.
 pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
-    let mut followers: HashMap<Mac, Follower> = HashMap::new();
+    let mut consoles = Consoles::default();
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut version = None;
     let state = gate.store.load();
-    if let Err(error) = gate.consoles.retain(|mac| state.is_declared(mac)) {
+    let known = state.clone();
+    let removed = on_files(&gate, move |files| files.retain(|mac| known.is_declared(mac))).await;
+    if let Err(error) = removed {
         tracing::warn!(%error, "failed to remove the consoles of hosts that are gone");
     }
     drop(state);
@@ -52,37 +66,48 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
         }
         let state = gate.store.load();
         if version.replace(state.version) != Some(state.version) {
-            follow_hosts(&gate, &mut followers);
+            follow_hosts(&gate, &mut consoles).await;
         }
     }
 }
 
 /// Begins and ends what the hosts ask for.
-fn follow_hosts(gate: &Arc<Gate>, followers: &mut HashMap<Mac, Follower>) {
-    let state = gate.store.load();
+async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
+    let state = gate.store.load().clone();
     let asks = |host: &Host| host.spec.bmc.as_ref().filter(|bmc| bmc.console).cloned();
+    let Consoles { followers, refused } = consoles;
+    let mut gone = Vec::new();
     followers.retain(|mac, follower| {
         let asked = state.host_by_mac(*mac).and_then(|host| asks(&host));
         if asked.is_none() {
-            gate.consoles.remove(*mac);
+            gone.push(*mac);
         }
         asked.as_ref() == Some(&follower.bmc)
     });
+    let removed = on_files(gate, move |files| {
+        gone.into_iter().for_each(|mac| files.remove(mac));
+        Ok(())
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "failed to remove serial consoles");
+    }
+    refused.retain(|mac| state.host_by_mac(*mac).is_some_and(|host| asks(&host).is_some()));
     for host in state.whole_hosts() {
         let (mac, Some(bmc)) = (host.spec.boot_mac_address, asks(host)) else { continue };
         let boot = begin_of_boot(host);
         if let Some(follower) = followers.get_mut(&mac) {
             if follower.boot != boot {
                 follower.boot = boot;
-                if let Err(error) = gate.consoles.begin_boot(mac) {
+                if let Err(error) = on_files(gate, move |files| files.begin_boot(mac)).await {
                     tracing::warn!(%mac, %error, "failed to begin the console of a boot");
                 }
             }
         } else if followers.len() < MAX_CONSOLES {
             let (stop, until) = watch::channel(false);
+            refused.remove(&mac);
             followers.insert(mac, Follower { bmc, boot, _stop: stop });
             tokio::spawn(follow(gate.clone(), mac, until));
-        } else {
+        } else if refused.insert(mac) {
             tracing::warn!(%mac, limit = MAX_CONSOLES, "too many consoles: this one is not captured");
         }
     }
@@ -96,37 +121,67 @@ fn begin_of_boot(host: &Host) -> Option<Timestamp> {
     resets.filter(|done| done.reset.begins_boot()).map(|done| done.time).max()
 }
 
-/// Follows one console again and again, until its host asks for that no more.
+/// Follows one console again and again, until its host asks for that no more. What keeps it from being captured is logged
+/// once.
 async fn follow(gate: Arc<Gate>, mac: Mac, mut until: watch::Receiver<bool>) {
     let policy = BmcPolicy { pins_certificates: gate.site().pins_bmc_certificates };
     let mut pause = PAUSE;
+    let mut told = String::new();
     loop {
         let client = gate.store.load().host_by_mac(mac).and_then(|host| BmcClient::of(&host, policy, now()));
         let Some(mut client) = client else { return };
         let (begin, mut stop, mut over) = (Instant::now(), until.clone(), until.clone());
-        let keep = |text: &[u8]| {
-            if let Err(error) = gate.consoles.append(mac, text) {
-                tracing::warn!(%mac, %error, "failed to keep the serial console");
-            }
-        };
-        // The sender is never used: it is dropped.
-        let followed = client.follow_console(keep, async move { drop(stop.changed().await) });
+        let (sender, texts) = mpsc::channel(MAX_QUEUED);
+        // The sender of `stop` is never used: it is dropped.
+        let followed = client.follow_console(sender, async move { drop(stop.changed().await) });
+        // Without its receiver, which an error of `keep` drops, the console ends.
+        let captured = async { tokio::join!(followed, keep(&gate, mac, texts)) };
         let given_up = async {
             drop(over.changed().await);
             tokio::time::sleep(RELEASE_TIME).await;
         };
-        let ended = tokio::select! {
-            ended = followed => ended,
+        let (ended, kept) = tokio::select! {
+            ended = captured => ended,
             () = given_up => return,
         };
-        match ended {
-            Ok(()) => tracing::debug!(%mac, "serial console ended"),
-            Err(error) => tracing::info!(%mac, %error, "serial console not captured"),
+        if begin.elapsed() >= WORKED {
+            pause = PAUSE;
+            told.clear();
         }
-        pause = if begin.elapsed() >= WORKED { PAUSE } else { pause };
+        let failure = match (&kept, &ended) {
+            (Err(error), _) => format!("cannot be kept: {error}"),
+            (Ok(()), Err(error)) => error.to_string(),
+            (Ok(()), Ok(())) => String::new(),
+        };
+        if failure.is_empty() {
+            tracing::debug!(%mac, "serial console ended");
+        } else if failure != told {
+            tracing::warn!(%mac, error = failure, "serial console not captured; tried again and again");
+            told = failure;
+        }
         tokio::select! {
             _ = until.changed() => return,
             () = tokio::time::sleep(pause) => pause = (2 * pause).min(MAX_PAUSE),
         }
     }
+}
+
+/// Appends what is captured to the file, until that ends.
+async fn keep(gate: &Arc<Gate>, mac: Mac, mut texts: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+    while let Some(mut text) = texts.recv().await {
+        while let Ok(more) = texts.try_recv() {
+            text.extend(more);
+        }
+        on_files(gate, move |files| files.append(mac, &text)).await?;
+    }
+    Ok(())
+}
+
+/// Works on the files, on a thread that may wait for the disk.
+async fn on_files<T: Send + 'static>(
+    gate: &Arc<Gate>,
+    work: impl FnOnce(&ConsoleLogs) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let gate = gate.clone();
+    tokio::task::spawn_blocking(move || work(&gate.consoles)).await.map_err(io::Error::other)?
 }

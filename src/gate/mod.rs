@@ -4,7 +4,7 @@
 mod boot_steps;
 pub mod boot_traces;
 pub mod config_delivery;
-mod console_logs;
+pub mod console_logs;
 pub mod degradations;
 mod enrolment;
 mod finishing;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fleet::{Bmc, BmcAddress, BootDevice, CipherSuite, FirmwareMode, Power, PrivilegeLevel, Reset};
@@ -108,11 +109,12 @@ impl IpmiSession {
         self.command(chassis::SET_BOOT_OPTIONS, &boot_flags(device, once, mode)).await.map(drop)
     }
 
-    /// Activates the serial console (Serial over LAN), and passes on each piece of its text until the BMC ends it.
+    /// Activates the serial console (Serial over LAN), and sends each piece of its text until the BMC ends it, or nobody
+    /// receives any more.
     ///
     /// # Errors
     /// The BMC has no console for this user, or does not answer any more.
-    pub async fn follow_console(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), BmcError> {
+    pub async fn follow_console(&mut self, texts: &mpsc::Sender<Vec<u8>>) -> Result<(), BmcError> {
         match self.exchange(sol::ACTIVATE, &sol::ACTIVATE_DATA, TRIES).await? {
             (0, _) => self.has_console = true,
             (sol::ALREADY_ACTIVE, _) => {
@@ -143,8 +145,8 @@ impl IpmiSession {
             let Ok((payload, body)) = self.session.open(received.get(..length).unwrap_or_default()) else { continue };
             last_heard = Instant::now();
             let Some(packet) = console.receive(payload, &body) else { continue };
-            if !packet.text.is_empty() {
-                take(packet.text);
+            if !packet.text.is_empty() && texts.send(packet.text.to_vec()).await.is_err() {
+                return Ok(());
             }
             let is_over = packet.is_over;
             if let Some(acknowledgement) = packet.acknowledgement {
