@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::bmc::client::{BmcClient, BmcPolicy};
@@ -34,8 +35,9 @@ struct Follower {
     bmc: Bmc,
     /// Begin of the machine's boot.
     boot: Option<Timestamp>,
-    /// Dropped to end the task.
-    _stop: watch::Sender<bool>,
+    /// Dropped to end the task; `None` while that releases the console.
+    stop: Option<watch::Sender<bool>>,
+    task: JoinHandle<()>,
 }
 
 /// All consoles.
@@ -52,20 +54,19 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut version = None;
-    let state = gate.store.load();
-    let known = state.clone();
-    let removed = on_files(&gate, move |files| files.retain(|mac| known.is_declared(mac))).await;
-    if let Err(error) = removed {
-        tracing::warn!(%error, "failed to remove the consoles of hosts that are gone");
+    let state = gate.store.load().clone();
+    let is_asked = move |mac| state.host_by_mac(mac).is_some_and(|host| asks(&host).is_some());
+    if let Err(error) = on_files(&gate, move |files| files.retain(is_asked)).await {
+        tracing::warn!(%error, "failed to remove the consoles of hosts that do not ask for one");
     }
-    drop(state);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
-        let state = gate.store.load();
-        if version.replace(state.version) != Some(state.version) {
+        let latest = gate.store.load().version;
+        let is_ending = consoles.followers.values().any(|follower| follower.stop.is_none());
+        if version.replace(latest) != Some(latest) || is_ending {
             follow_hosts(&gate, &mut consoles).await;
         }
     }
@@ -74,26 +75,28 @@ pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
 /// Begins and ends what the hosts ask for.
 async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
     let state = gate.store.load().clone();
-    let asks = |host: &Host| host.spec.bmc.as_ref().filter(|bmc| bmc.console).cloned();
     let Consoles { followers, refused } = consoles;
-    let mut gone = Vec::new();
-    followers.retain(|mac, follower| {
-        let asked = state.host_by_mac(*mac).and_then(|host| asks(&host));
-        if asked.is_none() {
-            gone.push(*mac);
+    let asked = |mac: Mac| state.host_by_mac(mac).and_then(|host| asks(&host).cloned());
+    for (mac, follower) in followers.iter_mut().filter(|(_, follower)| follower.stop.is_some()) {
+        if asked(*mac).as_ref() != Some(&follower.bmc) {
+            follower.stop = None;
         }
-        asked.as_ref() == Some(&follower.bmc)
-    });
-    let removed = on_files(gate, move |files| {
-        gone.into_iter().for_each(|mac| files.remove(mac));
-        Ok(())
-    });
-    if let Err(error) = removed.await {
-        tracing::warn!(%error, "failed to remove serial consoles");
     }
-    refused.retain(|mac| state.host_by_mac(*mac).is_some_and(|host| asks(&host).is_some()));
+    // Not before the end of its task: that may write the file again.
+    let ended: Vec<_> = followers.extract_if(|_, follower| follower.task.is_finished()).map(|(mac, _)| mac).collect();
+    let gone: Vec<_> = ended.into_iter().filter(|mac| asked(*mac).is_none()).collect();
+    if !gone.is_empty() {
+        let removed = on_files(gate, move |files| {
+            gone.into_iter().for_each(|mac| files.remove(mac));
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "failed to remove serial consoles");
+        }
+    }
+    refused.retain(|mac| asked(*mac).is_some());
     for host in state.whole_hosts() {
-        let (mac, Some(bmc)) = (host.spec.boot_mac_address, asks(host)) else { continue };
+        let (mac, Some(bmc)) = (host.spec.boot_mac_address, asks(host).cloned()) else { continue };
         let boot = begin_of_boot(host);
         if let Some(follower) = followers.get_mut(&mac) {
             if follower.boot != boot {
@@ -105,12 +108,17 @@ async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
         } else if followers.len() < MAX_CONSOLES {
             let (stop, until) = watch::channel(false);
             refused.remove(&mac);
-            followers.insert(mac, Follower { bmc, boot, _stop: stop });
-            tokio::spawn(follow(gate.clone(), mac, until));
+            let task = tokio::spawn(follow(gate.clone(), mac, until));
+            followers.insert(mac, Follower { bmc, boot, stop: Some(stop), task });
         } else if refused.insert(mac) {
             tracing::warn!(%mac, limit = MAX_CONSOLES, "too many consoles: this one is not captured");
         }
     }
+}
+
+/// Returns the BMC of a host that asks for its console.
+fn asks(host: &Host) -> Option<&Bmc> {
+    host.spec.bmc.as_ref().filter(|bmc| bmc.console)
 }
 
 /// Returns the time at which a machine last began a boot, as far as its BMC shows or was told it.

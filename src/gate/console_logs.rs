@@ -87,16 +87,16 @@ impl ConsoleLogs {
         }
     }
 
-    /// Removes the files of machines that are not known any more.
+    /// Removes the files of all other machines.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn retain(&self, is_known: impl Fn(Mac) -> bool) -> io::Result<()> {
+    pub fn retain(&self, is_kept: impl Fn(Mac) -> bool) -> io::Result<()> {
         let directory = self.0.get().ok_or_else(|| io::Error::other("no directory for consoles"))?;
         for entry in fs::read_dir(directory)? {
             let name = entry?.file_name();
             let mac = name.to_str().and_then(|name| name.split_once('.')).and_then(|(mac, _)| Mac::from_dashed(mac));
-            if let Some(mac) = mac.filter(|mac| !is_known(*mac)) {
+            if let Some(mac) = mac.filter(|mac| !is_kept(*mac)) {
                 self.remove(mac);
             }
         }
