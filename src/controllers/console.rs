@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::bmc::client::{BmcClient, BmcPolicy};
-use crate::fleet::{Bmc, Host, Mac};
+use crate::fleet::{Bmc, Host, Mac, Power};
 use crate::gate::Gate;
 use crate::gate::console_logs::ConsoleLogs;
 use crate::store::now;
@@ -20,6 +21,8 @@ use crate::store::now;
 const MAX_CONSOLES: usize = 256;
 /// Maximum number of packets of one console that wait for the disk.
 const MAX_QUEUED: usize = 64;
+/// Seconds that the first text of a boot may come before the BMC's answer to the request for it.
+const EARLY_TEXT: i64 = 10;
 /// Interval in which hosts are looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Pause after a console ended or failed, at first; it doubles up to `MAX_PAUSE` while that is so at once.
@@ -35,9 +38,27 @@ struct Follower {
     bmc: Bmc,
     /// Begin of the machine's boot.
     boot: Option<Timestamp>,
+    /// The last power state that is known.
+    power: Option<Power>,
+    mark: Arc<BootMark>,
     /// Dropped to end the task; `None` while that releases the console.
     stop: Option<watch::Sender<bool>>,
     task: JoinHandle<()>,
+}
+
+/// What the text of a console that comes next is of.
+#[derive(Default)]
+struct BootMark {
+    /// Whether the machine was switched off, and nothing was heard of it since.
+    is_off: AtomicBool,
+    /// The second in which a file was begun with the first text after that; 0 if none was.
+    begun: AtomicI64,
+}
+
+impl BootMark {
+    fn is_begun(&self, boot: Timestamp) -> bool {
+        self.begun.load(Ordering::Relaxed) >= boot.as_second() - EARLY_TEXT
+    }
 }
 
 /// All consoles.
@@ -98,9 +119,18 @@ async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
     for host in state.whole_hosts() {
         let (mac, Some(bmc)) = (host.spec.boot_mac_address, asks(host).cloned()) else { continue };
         let boot = begin_of_boot(host);
+        let power = host.status.power.filter(|power| *power != Power::Unknown);
         if let Some(follower) = followers.get_mut(&mac) {
+            if power == Some(Power::Off) && follower.power == Some(Power::On) {
+                follower.mark.is_off.store(true, Ordering::Relaxed);
+            }
+            follower.power = power.or(follower.power);
             if follower.boot != boot {
                 follower.boot = boot;
+                follower.mark.is_off.store(false, Ordering::Relaxed);
+                if boot.is_none_or(|boot| follower.mark.is_begun(boot)) {
+                    continue;
+                }
                 if let Err(error) = on_files(gate, move |files| files.begin_boot(mac)).await {
                     tracing::warn!(%mac, %error, "failed to begin the console of a boot");
                 }
@@ -108,8 +138,10 @@ async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
         } else if followers.len() < MAX_CONSOLES {
             let (stop, until) = watch::channel(false);
             refused.remove(&mac);
-            let task = tokio::spawn(follow(gate.clone(), mac, until));
-            followers.insert(mac, Follower { bmc, boot, stop: Some(stop), task });
+            let mark = Arc::new(BootMark::default());
+            mark.is_off.store(power == Some(Power::Off), Ordering::Relaxed);
+            let task = tokio::spawn(follow(gate.clone(), mac, mark.clone(), until));
+            followers.insert(mac, Follower { bmc, boot, power, mark, stop: Some(stop), task });
         } else if refused.insert(mac) {
             tracing::warn!(%mac, limit = MAX_CONSOLES, "too many consoles: this one is not captured");
         }
@@ -131,7 +163,7 @@ fn begin_of_boot(host: &Host) -> Option<Timestamp> {
 
 /// Follows one console again and again, until its host asks for that no more. What keeps it from being captured is logged
 /// once.
-async fn follow(gate: Arc<Gate>, mac: Mac, mut until: watch::Receiver<bool>) {
+async fn follow(gate: Arc<Gate>, mac: Mac, mark: Arc<BootMark>, mut until: watch::Receiver<bool>) {
     let policy = BmcPolicy { pins_certificates: gate.site().pins_bmc_certificates };
     let mut pause = PAUSE;
     let mut told = String::new();
@@ -143,7 +175,7 @@ async fn follow(gate: Arc<Gate>, mac: Mac, mut until: watch::Receiver<bool>) {
         // The sender of `stop` is never used: it is dropped.
         let followed = client.follow_console(sender, async move { drop(stop.changed().await) });
         // Without its receiver, which an error of `keep` drops, the console ends.
-        let captured = async { tokio::join!(followed, keep(&gate, mac, texts)) };
+        let captured = async { tokio::join!(followed, keep(&gate, mac, &mark, texts)) };
         let given_up = async {
             drop(over.changed().await);
             tokio::time::sleep(RELEASE_TIME).await;
@@ -174,13 +206,23 @@ async fn follow(gate: Arc<Gate>, mac: Mac, mut until: watch::Receiver<bool>) {
     }
 }
 
-/// Appends what is captured to the file, until that ends.
-async fn keep(gate: &Arc<Gate>, mac: Mac, mut texts: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+/// Appends what is captured to the file, until that ends. The first text after the machine was off is of another boot.
+async fn keep(gate: &Arc<Gate>, mac: Mac, mark: &BootMark, mut texts: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     while let Some(mut text) = texts.recv().await {
         while let Ok(more) = texts.try_recv() {
             text.extend(more);
         }
-        on_files(gate, move |files| files.append(mac, &text)).await?;
+        let is_other_boot = mark.is_off.swap(false, Ordering::Relaxed);
+        if is_other_boot {
+            mark.begun.store(now().as_second(), Ordering::Relaxed);
+        }
+        on_files(gate, move |files| {
+            if is_other_boot {
+                files.begin_boot(mac)?;
+            }
+            files.append(mac, &text)
+        })
+        .await?;
     }
     Ok(())
 }

@@ -4,20 +4,26 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::fleet::Mac;
 
-/// Maximum length of the console of one boot, in octets. What is beyond is not kept.
+/// Maximum length of the console of one boot, in octets. Of a longer one, the newest text is kept.
 pub const MAX_CONSOLE: u64 = 1 << 20;
-/// The files of a machine: of the present boot, and of the one before.
-const EXTENSIONS: [&str; 2] = ["log", "previous"];
-/// The last line of a console that is longer.
-const CUT: &[u8] = b"\n[bootlatch: the console of this boot is longer than 1 MiB; the rest is not kept]\n";
+/// Length of what is kept of a longer one, before more comes.
+const KEPT: usize = 1 << 19;
+/// The files of a machine: of the present boot, of the one before, and one that is being written.
+const EXTENSIONS: [&str; 3] = ["log", "previous", "new"];
+/// The first line of a console that is longer.
+const CUT: &[u8] = b"[bootlatch: the console of this boot is longer than 1 MiB; its oldest part is not kept]\n";
 
 /// The files of the consoles.
 #[derive(Debug, Default)]
-pub struct ConsoleLogs(OnceLock<PathBuf>);
+pub struct ConsoleLogs {
+    directory: OnceLock<PathBuf>,
+    /// Held while a file is changed.
+    changes: Mutex<()>,
+}
 
 impl ConsoleLogs {
     /// Keeps the files in a directory, which is made if it does not exist.
@@ -29,7 +35,7 @@ impl ConsoleLogs {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        drop(self.0.set(directory));
+        drop(self.directory.set(directory));
         Ok(())
     }
 
@@ -38,26 +44,35 @@ impl ConsoleLogs {
     /// # Errors
     /// The file cannot be renamed.
     pub fn begin_boot(&self, mac: Mac) -> io::Result<()> {
+        let _changes = self.lock();
         match fs::rename(self.path(mac, "log")?, self.path(mac, "previous")?) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// Appends to the file of the present boot, as far as it has room.
+    /// Appends to the file of the present boot. Of one that is full, the oldest half is dropped.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn append(&self, mac: Mac, text: &[u8]) -> io::Result<()> {
+        let _changes = self.lock();
+        let path = self.path(mac, "log")?;
         // A console shows what is on its screen: secrets too.
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path(mac, "log")?)?;
-        let length = file.metadata()?.len();
-        let room = usize::try_from(MAX_CONSOLE.saturating_sub(length)).unwrap_or_default();
-        match text.split_at_checked(room) {
-            None => file.write_all(text),
-            Some(_) if length >= MAX_CONSOLE => Ok(()),
-            Some((fitting, _)) => file.write_all(&[fitting, CUT].concat()),
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+        let (length, more) = (file.metadata()?.len(), text.len() as u64);
+        if length + more <= MAX_CONSOLE {
+            return file.write_all(text);
         }
+        let mut kept = Vec::new();
+        file.seek(SeekFrom::Start(length.saturating_sub(KEPT as u64)))?;
+        file.read_to_end(&mut kept)?;
+        kept.extend(text);
+        let newest = kept.get(kept.len().saturating_sub(KEPT)..).unwrap_or_default();
+        let new = self.path(mac, "new")?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&[CUT, newest].concat())?;
+        fs::rename(new, path)
     }
 
     /// Returns the console of a boot from an offset on; `None` if there is none, or it is shorter.
@@ -81,6 +96,7 @@ impl ConsoleLogs {
 
     /// Removes the files of a machine.
     pub fn remove(&self, mac: Mac) {
+        let _changes = self.lock();
         for extension in EXTENSIONS {
             // There may be none.
             drop(self.path(mac, extension).and_then(fs::remove_file));
@@ -92,7 +108,7 @@ impl ConsoleLogs {
     /// # Errors
     /// The directory cannot be read.
     pub fn retain(&self, is_kept: impl Fn(Mac) -> bool) -> io::Result<()> {
-        let directory = self.0.get().ok_or_else(|| io::Error::other("no directory for consoles"))?;
+        let directory = self.directory.get().ok_or_else(|| io::Error::other("no directory for consoles"))?;
         for entry in fs::read_dir(directory)? {
             let name = entry?.file_name();
             let mac = name.to_str().and_then(|name| name.split_once('.')).and_then(|(mac, _)| Mac::from_dashed(mac));
@@ -103,8 +119,12 @@ impl ConsoleLogs {
         Ok(())
     }
 
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn path(&self, mac: Mac, extension: &str) -> io::Result<PathBuf> {
-        let directory = self.0.get().ok_or_else(|| io::Error::other("no directory for consoles"))?;
+        let directory = self.directory.get().ok_or_else(|| io::Error::other("no directory for consoles"))?;
         Ok(directory.join(format!("{}.{extension}", mac.dashed())))
     }
 }
@@ -127,12 +147,18 @@ mod tests {
         logs.begin_boot(mac).unwrap();
         assert_eq!(logs.read(mac, false, 6).unwrap(), None, "another boot");
         assert_eq!(logs.read(mac, true, 0).unwrap().unwrap(), b"onetwo");
-        for _ in 0..40 {
-            logs.append(mac, &[b'x'; 40_000]).unwrap();
+        for letter in 0..200 {
+            logs.append(mac, &[letter; 40_000]).unwrap();
         }
         let text = logs.read(mac, false, 0).unwrap().unwrap();
-        assert_eq!(text.len() as u64, MAX_CONSOLE + CUT.len() as u64);
-        assert!(text.ends_with(CUT));
+        assert!(text.starts_with(CUT) && text.len() >= KEPT && text.len() as u64 <= MAX_CONSOLE, "{}", text.len());
+        assert!(text.ends_with(&[199; 40_000]), "the newest text is kept");
+        assert!(!text[CUT.len()..].windows(CUT.len()).any(|part| part == CUT), "the line is there once");
+        logs.append(mac, &[b'y'; 3 << 20]).unwrap();
+        assert_eq!(logs.read(mac, false, 0).unwrap().unwrap(), [CUT, &[b'y'; KEPT]].concat());
+        logs.append(mac, b"z").unwrap();
+        let text = logs.read(mac, false, 0).unwrap().unwrap();
+        assert_eq!(text.len(), CUT.len() + KEPT + 1);
         logs.begin_boot(mac).unwrap();
         assert_eq!(logs.read(mac, true, 0).unwrap().unwrap(), text);
         logs.retain(|known| known == mac).unwrap();
