@@ -125,10 +125,11 @@ async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
                 follower.mark.is_off.store(true, Ordering::Relaxed);
             }
             follower.power = power.or(follower.power);
-            if follower.boot != boot {
+            // An older one is no boot: the request of the newest one is not kept after the next request.
+            if let Some(begin) = boot.filter(|_| boot > follower.boot) {
                 follower.boot = boot;
                 follower.mark.is_off.store(false, Ordering::Relaxed);
-                if boot.is_none_or(|boot| follower.mark.is_begun(boot)) {
+                if follower.mark.is_begun(begin) {
                     continue;
                 }
                 if let Err(error) = on_files(gate, move |files| files.begin_boot(mac)).await {
