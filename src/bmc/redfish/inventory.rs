@@ -42,7 +42,8 @@ impl RedfishService<'_> {
 }
 
 impl Reader<'_> {
-    /// Reads the interfaces: those of the system, or of the network adapters of its chassis if it shows none.
+    /// Reads the interfaces: those of the system, or of the network adapters of its chassis if it shows none and has that
+    /// for itself.
     async fn nics(&mut self, system: &Value) -> Result<Vec<Nic>, BmcError> {
         let mut nics = Vec::new();
         for interface in self.members(&system["EthernetInterfaces"], MAX_PARTS).await? {
@@ -52,6 +53,9 @@ impl Reader<'_> {
         let chassis = system.pointer("/Links/Chassis/0").filter(|_| nics.is_empty());
         let Some(chassis) = chassis else { return Ok(nics) };
         let chassis = self.read(chassis).await?;
+        if !is_chassis_of(&chassis, system) {
+            return Ok(nics);
+        }
         for adapter in self.members(&chassis["NetworkAdapters"], MAX_CONTROLLERS).await? {
             for function in self.members(&adapter["NetworkDeviceFunctions"], MAX_CONTROLLERS).await? {
                 let ethernet = &function["Ethernet"];
@@ -105,6 +109,15 @@ impl Reader<'_> {
                 Ok(Value::Null)
             }
         }
+    }
+}
+
+/// Returns whether a chassis has this system only: an enclosure has the adapters of all its systems.
+fn is_chassis_of(chassis: &Value, system: &Value) -> bool {
+    let path = |link: &Value| link["@odata.id"].as_str().map(|path| path.trim_end_matches('/').to_owned());
+    match chassis.pointer("/Links/ComputerSystems").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([only]) => path(only).is_some() && path(only) == path(system),
+        _ => false,
     }
 }
 
@@ -225,6 +238,27 @@ mod tests {
         let absent = json!({"Status": {"State": "Absent"}});
         let found = of_processors(&Cpu { cores: Some(4), ..Cpu::default() }, &[absent, Value::Null]);
         assert_eq!((found.sockets, found.cores), (None, Some(4)));
+    }
+
+    #[test]
+    fn an_enclosure_is_no_chassis_of_a_system() {
+        let system = json!({"@odata.id": "/redfish/v1/Systems/1"});
+        let link = |number: u8| json!({"@odata.id": format!("/redfish/v1/Systems/{number}/")});
+        for (systems, expected) in [
+            (json!([link(1)]), true),
+            (json!([link(2)]), false),
+            (json!([link(1), link(2)]), false),
+            (json!([]), false),
+            (json!([{}]), false),
+            (Value::Null, false),
+        ] {
+            let chassis = json!({"Links": {"ComputerSystems": systems}});
+            assert_eq!(is_chassis_of(&chassis, &system), expected, "{chassis}");
+        }
+        assert!(
+            !is_chassis_of(&Value::Null, &system)
+                && !is_chassis_of(&json!({"Links": {"ComputerSystems": [{}]}}), &json!({}))
+        );
     }
 
     #[test]
