@@ -157,6 +157,12 @@ impl HardwareDetails {
         !self.cpu.is_empty() && self.ram_mebibytes.is_some() && !self.nics.is_empty() && !self.storage.is_empty()
     }
 
+    /// Returns what is known without what only a BMC reports: the memory and the names of the maker come from iPXE too.
+    pub fn without_inventory(&self) -> Self {
+        let (ram_mebibytes, system_vendor) = (self.ram_mebibytes, self.system_vendor.clone());
+        Self { ram_mebibytes, system_vendor, ..Self::default() }
+    }
+
     /// Returns what is known after a report: what it does not say stays.
     pub fn updated(&self, report: &Self) -> Self {
         let text = |known: &str, new: &str| if new.is_empty() { known } else { new }.to_owned();

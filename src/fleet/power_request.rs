@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::lifecycle::InstallPolicy;
-use super::{Bmc, Host, HostStatus, Power, PowerOperation, PowerTransition, TransitionState};
+use super::{Bmc, HardwareDetails, Host, HostStatus, Power, PowerOperation, PowerTransition, TransitionState};
 
 /// Time in which a machine is switched on after all when its BMC, which was not reachable, answers again.
 const RECONCILE_TIME: Duration = Duration::from_secs(24 * 3600);
@@ -25,6 +25,9 @@ pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host 
         } else {
             (None, None)
         };
+        if had.is_some() {
+            clear_inventory(status);
+        }
         clear(status);
         (status.power_transition, status.last_power_transition) = wake;
         return host;
@@ -36,6 +39,9 @@ pub fn apply_spec(mut host: Host, before: Option<&Host>, at: Timestamp) -> Host 
     let verified = |bmc: &Bmc| (bmc.address.clone(), bmc.disable_certificate_verification);
     if had.map(verified) != Some(verified(bmc)) {
         status.bmc = None;
+    }
+    if had.is_some_and(|had| had.address != bmc.address) {
+        clear_inventory(status);
     }
     let requested = before.and_then(|before| before.spec.online);
     match host.spec.online {
@@ -131,6 +137,12 @@ fn clear(status: &mut HostStatus) {
     (status.boot_device, status.bmc) = (None, None);
 }
 
+/// Removes the hardware that only a BMC shows: another one is of another machine.
+fn clear_inventory(status: &mut HostStatus) {
+    let left = status.hardware.as_ref().map(|known| known.without_inventory());
+    status.hardware = left.filter(|left| *left != HardwareDetails::default()).map(Box::new);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +181,22 @@ mod tests {
                 .map(|transition| transition.target);
             assert_eq!(requested, to, "{:?} -> {:?}", before.spec, after.spec);
         }
+    }
+
+    #[test]
+    fn another_bmc_has_not_the_hardware_of_the_one_before() {
+        let nics = r#"{"ramMebibytes": 2048, "biosVersion": "1", "nics": [{"mac": "52:54:00:00:00:01"}]}"#;
+        let known: HardwareDetails = serde_json::from_str(nics).unwrap();
+        let mut before = host(None, Some("a"));
+        before.status.hardware = Some(Box::new(known.clone()));
+        for (bmc, is_kept) in [(Some("a"), true), (Some("b"), false), (None, false)] {
+            let after = Host { status: before.status.clone(), ..host(None, bmc) };
+            let hardware = *apply_spec(after, Some(&before), at(1)).status.hardware.unwrap();
+            assert_eq!(hardware, if is_kept { known.clone() } else { known.without_inventory() }, "{bmc:?}");
+        }
+        let added = Host { status: before.status.clone(), ..host(None, Some("a")) };
+        let kept = apply_spec(added, Some(&host(None, None)), at(1)).status.hardware;
+        assert_eq!(kept.as_deref(), Some(&known), "a host that had no BMC keeps what it reported");
     }
 
     #[test]
