@@ -107,6 +107,11 @@ impl Site {
         std::iter::once(self.url()).chain(https).collect()
     }
 
+    /// Returns the prefixes of our URLs of media.
+    pub fn media_urls(&self) -> Vec<String> {
+        self.urls().into_iter().map(|base| format!("{base}/media/")).collect()
+    }
+
     /// Replaces the placeholders in kernel arguments: `{server}`, `{url}`, `{image}` (URL of the image's files) and `{mac}`
     /// (with dashes). Other braces stay.
     pub fn fill(&self, arguments: &mut [String], image: &Name, mac: Mac) {
@@ -257,6 +262,7 @@ pub mod tests {
         {
             let site = Site { https: Some(https), ..site.clone() }.reached_at([10, 0, 0, 9].into());
             assert_eq!(site.urls(), ["http://10.0.0.9", expected]);
+            assert_eq!(site.media_urls(), ["http://10.0.0.9/media/".to_owned(), format!("{expected}/media/")]);
         }
     }
 

@@ -123,7 +123,7 @@ async fn send(gate: &Arc<Gate>, mac: Mac, client: &mut BmcClient, task: PowerTas
         PowerTask::SetBootDevice(BootDevice::Disk, mode) => {
             let host = gate.store.load().host_by_mac(mac);
             if host.is_some_and(|host| host.spec.bmc.as_ref().is_some_and(Bmc::boots_virtual_media))
-                && let Err(error) = client.eject_medium(&gate.site().urls()).await
+                && let Err(error) = client.eject_medium(&gate.site().media_urls()).await
             {
                 tracing::warn!(%mac, %error, "failed to eject the virtual medium");
             }
