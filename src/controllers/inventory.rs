@@ -1,10 +1,11 @@
 //! Reads the hardware of machines from their BMCs, as `bmc::inventory_schedule` decides.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use crate::bmc::BmcError;
 use crate::bmc::client::{BmcClient, BmcPolicy};
@@ -25,26 +26,39 @@ type Ended = (Mac, Bmc, Result<HardwareDetails, BmcError>);
 pub async fn serve(gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
     let mut schedule = InventorySchedule::default();
     let mut readings: JoinSet<Ended> = JoinSet::new();
+    // A task that panicked does not say whose inventory it was.
+    let mut tasks: HashMap<task::Id, Mac> = HashMap::new();
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            Some(ended) = readings.join_next(), if !readings.is_empty() => match ended {
-                Ok((mac, bmc, result)) => {
+            Some(ended) = readings.join_next_with_id(), if !readings.is_empty() => match ended {
+                Ok((task, (mac, bmc, result))) => {
+                    tasks.remove(&task);
                     let is_done = record(&gate, mac, bmc, result).await;
                     schedule.end(mac, is_done, Instant::now());
                 }
-                Err(error) => tracing::error!(%error, "inventory panicked"),
+                Err(error) => {
+                    tracing::error!(%error, "inventory panicked");
+                    if let Some(mac) = tasks.remove(&error.id()) {
+                        schedule.end(mac, false, Instant::now());
+                    }
+                }
             },
             () = async { drop(stopped.wait_for(|stop| *stop).await) } => return,
         }
-        begin_due(&gate, &mut schedule, &mut readings);
+        begin_due(&gate, &mut schedule, &mut readings, &mut tasks);
     }
 }
 
 /// Begins the inventories that are due, as far as there are places for them.
-fn begin_due(gate: &Arc<Gate>, schedule: &mut InventorySchedule, readings: &mut JoinSet<Ended>) {
+fn begin_due(
+    gate: &Arc<Gate>,
+    schedule: &mut InventorySchedule,
+    readings: &mut JoinSet<Ended>,
+    tasks: &mut HashMap<task::Id, Mac>,
+) {
     let policy = BmcPolicy { pins_certificates: gate.site().pins_bmc_certificates };
     let state = gate.store.load();
     schedule.retain(|mac| state.is_declared(mac));
@@ -54,8 +68,8 @@ fn begin_due(gate: &Arc<Gate>, schedule: &mut InventorySchedule, readings: &mut 
             return;
         }
         if schedule.begin(host, now, at) {
-            let host = host.clone();
-            readings.spawn(async move { read(&host, policy).await });
+            let (mac, host) = (host.spec.boot_mac_address, host.clone());
+            tasks.insert(readings.spawn(async move { read(&host, policy).await }).id(), mac);
         }
     }
 }

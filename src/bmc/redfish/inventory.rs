@@ -153,8 +153,9 @@ fn of_processors(summary: &Cpu, processors: &[Value]) -> Cpu {
     let model = cpus.first().map(|cpu| short(cpu["Model"].as_str()));
     // The sum is of all processors, or is not known.
     let sum = |property: &str| {
-        let numbers = cpus.iter().map(|cpu| number(&cpu[property]));
-        numbers.sum::<Option<u64>>().filter(|_| cpus.len() < MAX_CONTROLLERS)
+        let mut numbers = cpus.iter().map(|cpu| number(&cpu[property]));
+        let sum = numbers.try_fold(0_u64, |sum, number| sum.checked_add(number?));
+        sum.filter(|_| cpus.len() < MAX_CONTROLLERS)
     };
     Cpu {
         model: Some(summary.model.clone()).filter(|known| !known.is_empty()).or(model).unwrap_or_default(),
@@ -235,6 +236,8 @@ mod tests {
             (found.model.as_str(), found.sockets, found.cores, found.count),
             ("Acme 9", Some(2), Some(16), None)
         );
+        let huge = [cpu(json!(u64::MAX), "CPU"), cpu(json!(u64::MAX), "CPU")];
+        assert_eq!(of_processors(&Cpu::default(), &huge).cores, None);
         let absent = json!({"Status": {"State": "Absent"}});
         let found = of_processors(&Cpu { cores: Some(4), ..Cpu::default() }, &[absent, Value::Null]);
         assert_eq!((found.sockets, found.cores), (None, Some(4)));
