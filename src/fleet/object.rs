@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::rules::Invalid;
 use super::transition_times::TransitionTimes;
 use super::{
-    BootConfig, BootRisk, DecodeError, FirstSeen, Host, HostSpec, HostStatus, Image, Key, Kind, Meta,
-    deserialize_with_path,
+    BmcAddress, BmcProtocol, BootConfig, BootRisk, DecodeError, DetectedProtocol, FirstSeen, Host, HostSpec,
+    HostStatus, Image, Key, Kind, Meta, deserialize_with_path,
 };
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
@@ -64,7 +64,10 @@ impl Object {
                 let is_idle = host.spec.online.is_some() && host.spec.bmc.is_none();
                 let idle =
                     is_idle.then_some("spec.online has no effect: the host has no BMC; `bootlatch host on` wakes it");
-                idle.into_iter().chain(host.status.warnings.iter().map(String::as_str)).collect()
+                let console = has_no_console(host).then_some(
+                    "spec.bmc.console has no effect: the serial console needs an ipmi:// address in spec.bmc.address",
+                );
+                idle.into_iter().chain(console).chain(host.status.warnings.iter().map(String::as_str)).collect()
             }
             Self::Image(image) => image.status.warnings.iter().map(String::as_str).collect(),
             Self::BootConfig(config) => {
@@ -208,6 +211,18 @@ pub fn without_value(message: &str) -> String {
     }
 }
 
+/// Returns whether a host asks for the console of a BMC that speaks Redfish.
+fn has_no_console(host: &Host) -> bool {
+    let bmc = host.spec.bmc.as_ref().filter(|bmc| bmc.console);
+    let protocol = bmc.and_then(|bmc| bmc.address.parse().ok()).map(|address: BmcAddress| address.protocol);
+    let detected = host.status.bmc.as_ref().and_then(|record| record.protocol);
+    match protocol {
+        Some(BmcProtocol::Redfish { .. }) => true,
+        Some(BmcProtocol::Detected) => detected == Some(DetectedProtocol::Redfish),
+        Some(BmcProtocol::Ipmi) | None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +239,22 @@ mod tests {
         let body = serde_json::json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01", "bmc": "geheim"}});
         let wrong = Object::from_json(Kind::BareMetalHost, body).unwrap_err();
         assert!(wrong.field == "spec.bmc" && !wrong.message.contains("geheim"), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_console_without_ipmi_is_warned_of() {
+        for (address, console, expected) in [
+            ("redfish://10.0.0.9", true, 1),
+            ("redfish-virtualmedia+http://10.0.0.9", true, 1),
+            ("redfish://10.0.0.9", false, 0),
+            ("ipmi://10.0.0.9", true, 0),
+            ("10.0.0.9", true, 0),
+        ] {
+            let body = serde_json::json!({"metadata": {"name": "h"}, "spec": {"bootMACAddress": "52:54:00:00:00:01",
+                "bmc": {"address": address, "console": console}}});
+            let host = Object::from_json(Kind::BareMetalHost, body).unwrap();
+            assert_eq!(host.warnings().len(), expected, "{address} {console}: {:?}", host.warnings());
+        }
     }
 
     #[test]
