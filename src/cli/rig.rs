@@ -85,7 +85,7 @@ pub struct StartArgs {
     /// Do not stretch the time limits where KVM does not run
     #[arg(long)]
     strict: bool,
-    /// Keep the machines' disks in the output directory
+    /// Keep the machines' disks, in `run` in the output directory, until the next run
     #[arg(long)]
     keep_disks: bool,
 }

@@ -18,6 +18,7 @@ use crate::iso::build_seed;
 
 use super::command_line::{MachineFiles, MachineSockets, arguments, program, shell_words};
 use super::console::{PlainText, TimedLines};
+use super::outputs::run_dir;
 use super::qmp::Qmp;
 use super::requirements;
 use super::spec::{CloudInit, DiskSpec, MachineSpec};
@@ -55,7 +56,7 @@ impl Machine {
         output: &Path,
     ) -> anyhow::Result<Self> {
         let name = &spec.name;
-        let files = make_files(spec, output)?;
+        let files = make_files(spec, &run_dir(output))?;
         let (console, their_console) = UnixStream::pair()?;
         let (control, their_control) = UnixStream::pair()?;
         let their_control = OwnedFd::from(their_control);
@@ -139,12 +140,12 @@ impl Machine {
 }
 
 /// Makes the files of a machine: disks, its copy of the firmware's variables, and the NoCloud seed.
-fn make_files(spec: &MachineSpec, output: &Path) -> anyhow::Result<MachineFiles> {
+fn make_files(spec: &MachineSpec, run: &Path) -> anyhow::Result<MachineFiles> {
     let name = &spec.name;
     let flash = match requirements::flash(spec.firmware)? {
         None => None,
         Some((code, variables)) => {
-            let own = output.join(format!("{name}.vars"));
+            let own = run.join(format!("{name}.vars"));
             let bytes = std::fs::read(&variables).with_context(|| variables.display().to_string())?;
             std::fs::write(&own, bytes).with_context(|| own.display().to_string())?;
             Some((code, own))
@@ -152,11 +153,11 @@ fn make_files(spec: &MachineSpec, output: &Path) -> anyhow::Result<MachineFiles>
     };
     let mut disks = Vec::new();
     for disk in &spec.disks {
-        let file = output.join(format!("{name}.{}.qcow2", disk.id));
+        let file = run.join(format!("{name}.{}.qcow2", disk.id));
         make_disk(disk, &file).with_context(|| format!("{name}: disk {}", disk.id))?;
         disks.push(file);
     }
-    let seed = spec.cloud_init.as_ref().map(|files| make_seed(name, files, output)).transpose()?;
+    let seed = spec.cloud_init.as_ref().map(|files| make_seed(name, files, run)).transpose()?;
     Ok(MachineFiles { flash, disks, seed })
 }
 
@@ -178,7 +179,7 @@ fn make_disk(disk: &DiskSpec, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make_seed(name: &str, files: &CloudInit, output: &Path) -> anyhow::Result<PathBuf> {
+fn make_seed(name: &str, files: &CloudInit, run: &Path) -> anyhow::Result<PathBuf> {
     let given = [
         ("user-data", &files.user_data),
         ("meta-data", &files.meta_data),
@@ -187,7 +188,7 @@ fn make_seed(name: &str, files: &CloudInit, output: &Path) -> anyhow::Result<Pat
     ];
     let given = given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)));
     let seed = build_seed(name, name, &given.collect())?;
-    let file = output.join(format!("{name}.seed.iso"));
+    let file = run.join(format!("{name}.seed.iso"));
     std::fs::write(&file, seed).with_context(|| file.display().to_string())?;
     Ok(file)
 }

@@ -16,8 +16,10 @@ const MAX_SPEC: u64 = 1 << 20;
 const LOCK: &str = ".lock";
 /// File with the number of the supervisor's process.
 const PID: &str = ".pid";
-/// Endings of the files that a run needs and nobody afterwards.
-const DISPOSABLE: [&str; 3] = [".qcow2", ".vars", ".seed.iso"];
+/// Directory in the output directory of the files that a run needs and nobody afterwards.
+const RUN: &str = "run";
+/// File in it by which a rig knows it as its own.
+const OWN: &str = ".bootlatch-rig";
 
 /// The options of a rig.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,18 +70,24 @@ impl Options {
             anyhow::anyhow!("{}: another rig uses this directory: choose one with --output", output.display())
         })?;
         self.output = output;
+        let run = run_dir(&self.output);
+        if run.symlink_metadata().is_ok() && !run.join(OWN).is_file() {
+            anyhow::bail!("{}: not made by a rig, which needs this name: choose another --output", run.display());
+        }
         self.remove_disposable();
+        std::fs::create_dir(&run)
+            .and_then(|()| File::create(run.join(OWN)))
+            .with_context(|| run.display().to_string())?;
         Ok(lock)
     }
 
     /// Removes disks and other files that nobody needs after a run.
     pub fn remove_disposable(&self) {
-        for entry in self.output.read_dir().into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name == PID || DISPOSABLE.iter().any(|ending| name.ends_with(ending)) {
-                // One that is left only takes room.
-                let _ = std::fs::remove_file(entry.path());
-            }
+        // What is left only takes room.
+        let _ = std::fs::remove_file(self.output.join(PID));
+        let run = run_dir(&self.output);
+        if run.join(OWN).is_file() {
+            let _ = std::fs::remove_dir_all(run);
         }
     }
 
@@ -90,6 +98,11 @@ impl Options {
     pub fn write_pid(&self, pid: u32) -> io::Result<()> {
         std::fs::write(self.output.join(PID), pid.to_string())
     }
+}
+
+/// Returns the directory of the files that a run needs and nobody afterwards.
+pub fn run_dir(output: &Path) -> PathBuf {
+    output.join(RUN)
 }
 
 /// Returns the number of the process of the rig of an output directory.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::config::{self, ConfigError, Flags};
 
 use super::lan::links::{self, FIRST_ADDRESS, INTERFACE, POOL, SECOND_ADDRESS, SUBNET};
+use super::outputs::run_dir;
 use super::plan::{Plan, SpecError};
 use super::spec::{Dhcp, HostEntry};
 
@@ -40,7 +41,7 @@ pub fn address(dhcp: Dhcp) -> &'static str {
 /// Returns the flags of the server.
 fn flags(output: &Path, firmware_dir: Option<&PathBuf>) -> Flags {
     Flags {
-        config: Some(output.join("server/bootlatch.toml")),
+        config: Some(run_dir(output).join("server/bootlatch.toml")),
         state_dir: Some(STATE.into()),
         firmware_dir: firmware_dir.cloned(),
         ..Flags::default()
@@ -57,7 +58,7 @@ pub fn configure(
     output: &Path,
     firmware_dir: Option<&PathBuf>,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let directory = output.join("server");
+    let directory = run_dir(output).join("server");
     let drop_in = directory.join("conf.d/rig.toml");
     std::fs::create_dir_all(directory.join("conf.d")).with_context(|| directory.display().to_string())?;
     std::fs::write(directory.join("bootlatch.toml"), &plan.spec.server)?;

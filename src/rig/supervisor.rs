@@ -108,7 +108,7 @@ impl<'a> Rig<'a> {
         let mut said = outputs::Progress::new(output)?;
         let is_arm64 = |firmware: Firmware| firmware == Firmware::Arm64;
         let has_x86 = plan.spec.machines.iter().any(|machine| !is_arm64(machine.firmware));
-        let accelerator = if has_x86 && kvm::works(output) { "kvm" } else { TCG };
+        let accelerator = if has_x86 && kvm::works(&outputs::run_dir(output)) { "kvm" } else { TCG };
         let factor =
             |firmware| if options.strict || (accelerator != TCG && !is_arm64(firmware)) { 1 } else { EMULATION };
         let factors: Vec<u32> = plan.spec.machines.iter().map(|machine| factor(machine.firmware)).collect();

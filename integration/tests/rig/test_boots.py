@@ -1,6 +1,7 @@
 """Boots and installs in rigs, without privileges: the reports, the exit status, and two rigs at once."""
 
 import json
+import os
 import struct
 import subprocess
 import xml.etree.ElementTree as ElementTree
@@ -60,6 +61,10 @@ def cases(output):
 
 def test_a_menu_is_reached_and_everything_is_reported(user):
     spec = user.write("menu.yaml", MENU + 'expect:\n- {event: offer}\n- {console: "iPXE shell"}\n- {never: {event: refused}}\n')
+    image = user.folder / "menu/vm1.d0.qcow2"
+    image.parent.mkdir()
+    image.write_text("of the user")
+    os.chown(image.parent, user.uid, user.uid)
     code, printed = user.run("test", spec, "menu")
     assert code == 0 and "3 of 3 expectations met" in printed, printed
     output = user.folder / "menu"
@@ -69,7 +74,8 @@ def test_a_menu_is_reached_and_everything_is_reported(user):
     assert "offer" in [entry["event"] for entry in json.loads((output / "timeline.json").read_text())["items"]]
     assert any(frame[23:24] == b"\x11" and frame[36:38] == b"\0\x43" for frame in frames(output / "lan.pcapng")), "a DHCP message is captured"
     subprocess.run(["sh", "-n", output / "vm1.qemu.sh"], check=True)
-    assert not list(output.glob("*.qcow2")), "disks are not kept"
+    assert not (output / "run").exists(), "disks are not kept"
+    assert image.read_text() == "of the user", "only the rig's own files are removed"
 
 
 @pytest.mark.parametrize("firmware, dhcp, nic", [("FIRMWARE_UEFI", "proxy", ""), ("FIRMWARE_BIOS", "own", "rom: lab.rom")])
@@ -117,5 +123,5 @@ expect:
 """)
     code, printed = user.run("test", spec, "keys", "--keep-disks")
     assert code == 0, printed
-    seed = (user.folder / "keys/vm1.seed.iso").read_bytes()
+    seed = (user.folder / "keys/run/vm1.seed.iso").read_bytes()
     assert seed[32808:32814] == b"cidata" and b"#cloud-config" in seed
