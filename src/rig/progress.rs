@@ -44,9 +44,15 @@ impl ConsoleText {
 
     /// Returns the offset after the first occurrence of a text at an offset or later.
     fn find(&self, text: &str, from: usize) -> Option<usize> {
-        let from = from.saturating_sub(self.start);
-        let at = self.text.get(from..)?.find(text)?;
+        let from = from.saturating_sub(self.start).min(self.text.len());
+        let from = (0..=from).rev().find(|at| self.text.is_char_boundary(*at))?;
+        let at = self.text[from..].find(text)?;
         Some(self.start + from + at + text.len())
+    }
+
+    /// Returns the offset from which a text that was not found may still begin.
+    fn searched(&self, text: &str) -> usize {
+        (self.start + self.text.len()).saturating_sub(text.len().saturating_sub(1))
     }
 }
 
@@ -68,6 +74,8 @@ pub enum GoalState {
 pub struct Progress {
     goals: Vec<Goal>,
     states: Vec<GoalState>,
+    /// Offset up to which the console was searched for each.
+    searched: Vec<usize>,
     machines: Vec<Position>,
 }
 
@@ -89,7 +97,8 @@ impl Progress {
             goal.limit = goal.limit.map(|limit| limit * factors[goal.machine]);
         }
         let states = vec![GoalState::Pending; goals.len()];
-        Self { goals, states, machines: vec![Position::default(); factors.len()] }
+        let searched = vec![0; goals.len()];
+        Self { goals, states, searched, machines: vec![Position::default(); factors.len()] }
     }
 
     /// Returns the expectations with their states.
@@ -115,7 +124,7 @@ impl Progress {
             let position = &mut self.machines[machine];
             let since = position.since;
             let limit = goal.limit.unwrap_or_default();
-            if position.meets(&goal.condition, seen) {
+            if position.meets(&goal.condition, seen, &mut self.searched[index]) {
                 position.since = now;
                 self.states[index] = GoalState::Met(since, now);
                 decided.push(index);
@@ -154,7 +163,7 @@ impl Progress {
                 continue;
             }
             // It counts from the beginning, whatever other expectations have found.
-            if Position::default().meets(&goal.condition, seen) {
+            if Position::default().meets(&goal.condition, seen, &mut self.searched[index]) {
                 self.states[index] = GoalState::Failed(Duration::ZERO, now, "it happened".to_owned());
             } else if goal.limit.is_some_and(|limit| now >= limit) {
                 self.states[index] = GoalState::Met(Duration::ZERO, now);
@@ -191,17 +200,21 @@ impl Progress {
 }
 
 impl Position {
-    /// Returns whether a condition is met; what meets it does not meet another one.
-    fn meets(&mut self, condition: &Sought, seen: &Seen) -> bool {
+    /// Returns whether a condition is met; what meets it does not meet another one. `searched` is how far the console was
+    /// searched for it.
+    fn meets(&mut self, condition: &Sought, seen: &Seen, searched: &mut usize) -> bool {
         match condition {
             Sought::Phase(phase) => seen.phases.contains(phase),
             Sought::Diagnosis(reason) => seen.diagnosis.as_ref() == Some(reason),
-            Sought::Console(text) => match seen.console.find(text, self.console) {
+            Sought::Console(text) => match seen.console.find(text, self.console.max(*searched)) {
                 Some(end) => {
                     self.console = end;
                     true
                 }
-                None => false,
+                None => {
+                    *searched = seen.console.searched(text);
+                    false
+                }
             },
             Sought::Event(event) => {
                 let used = self.events.entry(event.clone()).or_default();
@@ -247,6 +260,20 @@ mod tests {
         assert_eq!(progress.advance(0, &seen, Duration::from_secs(31)), [2]);
         assert_eq!(progress.advance(0, &seen, Duration::from_secs(51)), [3]);
         assert!(progress.is_over() && !progress.is_met());
+    }
+
+    #[test]
+    fn a_text_that_comes_in_parts_is_found() {
+        let mut progress = Progress::new(vec![console("größe", 60), console("ße", 60)], &[1]);
+        let mut seen = Seen::default();
+        for part in ["ö", "ßgr", "ö"] {
+            seen.console.push(part);
+            assert!(progress.advance(0, &seen, Duration::ZERO).is_empty());
+        }
+        seen.console.push("ße");
+        assert_eq!(progress.advance(0, &seen, Duration::ZERO), [0], "what one text is part of is no other");
+        seen.console.push("ße");
+        assert_eq!(progress.advance(0, &seen, Duration::ZERO), [1]);
     }
 
     #[test]

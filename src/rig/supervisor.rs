@@ -182,10 +182,12 @@ impl<'a> Rig<'a> {
                 }
                 Ok(Event::Call(call)) => self.call(call),
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(RigExit::Stopped),
-                Err(RecvTimeoutError::Timeout) => {
-                    next = Instant::now() + LOOK;
-                    self.look()?;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // A console that is never silent does not put it off.
+            if Instant::now() >= next {
+                self.look()?;
+                next = Instant::now() + LOOK;
             }
             if self.progress.is_over() && !self.has_told && !self.plan.goals.is_empty() {
                 self.has_told = true;
