@@ -71,6 +71,13 @@ pub struct Goal {
     pub line: usize,
 }
 
+impl Goal {
+    /// Returns whether it must not happen until everything else is decided.
+    pub fn is_until_end(&self) -> bool {
+        self.is_forbidden && self.limit.is_none()
+    }
+}
+
 /// What is sought in what is known of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sought {

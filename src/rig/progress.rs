@@ -111,6 +111,11 @@ impl Progress {
         !self.states.contains(&GoalState::Pending)
     }
 
+    /// Returns whether nothing is waited for but what must not happen until the end.
+    pub fn is_decided(&self) -> bool {
+        self.states().all(|(goal, state)| goal.is_until_end() || *state != GoalState::Pending)
+    }
+
     /// Returns whether all expectations are met.
     pub fn is_met(&self) -> bool {
         self.states.iter().all(|state| matches!(state, GoalState::Met(..)))
@@ -143,7 +148,6 @@ impl Progress {
             self.skip_rest(machine);
             break;
         }
-        self.close_forbidden();
         decided
     }
 
@@ -175,16 +179,15 @@ impl Progress {
         decided
     }
 
-    /// Ends the waits for what must not happen until the end.
-    fn close_forbidden(&mut self) {
-        let is_until_end = |goal: &Goal| goal.is_forbidden && goal.limit.is_none();
-        let pairs = || self.goals.iter().zip(&self.states);
-        if pairs().any(|(goal, state)| !is_until_end(goal) && *state == GoalState::Pending) {
+    /// Ends the waits for what must not happen until the end, once everything else is decided. All machines were advanced with
+    /// what was read after that.
+    pub fn close_forbidden(&mut self) {
+        if !self.is_decided() {
             return;
         }
         let end = self.machines.iter().map(|position| position.since).max().unwrap_or_default();
         for (goal, state) in self.goals.iter().zip(&mut self.states) {
-            if is_until_end(goal) && *state == GoalState::Pending {
+            if goal.is_until_end() && *state == GoalState::Pending {
                 *state = GoalState::Met(Duration::ZERO, end);
             }
         }
@@ -295,10 +298,15 @@ mod tests {
         assert!(!progress.is_over());
         seen.console.push("up");
         assert_eq!(progress.advance(0, &seen, Duration::from_secs(6)), [2]);
+        assert!(!progress.is_over(), "a look at the hosts is due");
+        progress.close_forbidden();
         assert!(progress.is_over() && progress.is_met());
         let mut progress = Progress::new(vec![never(None), console("up", 60)], &[1]);
-        seen.events.insert("refused".into(), 1);
+        progress.close_forbidden();
         progress.advance(0, &seen, Duration::from_secs(6));
+        seen.events.insert("refused".into(), 1);
+        assert_eq!(progress.advance(0, &seen, Duration::from_secs(7)), [0], "the event is read after the last text");
+        progress.close_forbidden();
         assert!(!progress.is_met());
     }
 

@@ -221,13 +221,16 @@ impl<'a> Rig<'a> {
                 );
             }
         }
+        // What was decided before is older than what is read now.
+        let was_decided = self.progress.is_decided();
         let found = match api::hosts(Path::new(server::SOCKET), &self.plan.macs) {
-            Ok(found) => found,
+            Ok(found) => Some(found),
             // A server that is busy is asked again.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Vec::new(),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
             Err(error) => return Err(error).context("bootlatch's API"),
         };
-        for (machine, host) in found.into_iter().enumerate() {
+        let is_fresh = was_decided && found.is_some();
+        for (machine, host) in found.into_iter().flatten().enumerate() {
             if let Some(host) = host {
                 let seen = &mut self.seen[machine];
                 if seen.phases.insert(host.phase.clone()) {
@@ -239,6 +242,9 @@ impl<'a> Rig<'a> {
             }
         }
         (0..self.machines.len()).for_each(|machine| self.advance(machine));
+        if is_fresh {
+            self.progress.close_forbidden();
+        }
         Ok(())
     }
 
