@@ -249,7 +249,7 @@ fn allowed(folder: &str, path: &str) -> Option<&'static [&'static str]> {
             &["admission", "bmc", "boot", "event", "fleet", "gate", "http_client", "images", "iso", "store", "webhooks"]
         }
         "cli" => &["admission", "config", "doctor", "event", "fleet", "http_client", "iso", "provision", "rig"],
-        "rig" => &["config", "fleet", "iso", "provision"],
+        "rig" => &["config", "event", "fleet", "iso", "provision"],
         "doctor" => &[],
         "appliance" | "main" | "lib" => return None,
         other => {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::fleet::{Mac, Name, PathPart, Phase, deserialize_with_path};
+use crate::event::Event;
+use crate::fleet::{Mac, Name, PathPart, Phase, StallReason, deserialize_with_path};
 use crate::provision::yaml_error;
 
 use super::lan::fault::{Fault, Traffic};
@@ -403,16 +404,31 @@ impl Checker<'_> {
             _ => return Err(self.error(at, "expected exactly one of phase, console, event and diagnosis")),
         };
         let field = format!("{at}.{field}");
-        let is_known = Phase::ALL.iter().any(|phase| phase.to_string() == text);
-        if field.ends_with(".phase") && !is_known {
-            let known = Phase::ALL.map(|phase| phase.to_string()).join(", ");
-            return Err(self.error(&field, &format!("{text:?}: expected one of {known}")));
+        if text.is_empty() || text.len() > 200 {
+            return Err(self.error(&field, "expected a text of 1 to 200 octets"));
         }
-        match text.is_empty() || text.len() > 200 {
-            true => Err(self.error(&field, "expected a text of 1 to 200 octets")),
-            false => Ok(sought(text)),
-        }
+        let sought = sought(text);
+        let unknown = match &sought {
+            Sought::Phase(text) => {
+                let known = Phase::ALL.map(|phase| phase.to_string());
+                (!known.contains(text)).then(|| format!("{text:?}: expected one of {}", known.join(", ")))
+            }
+            Sought::Diagnosis(text) => (!StallReason::ALL.iter().any(|reason| reason.code() == text))
+                .then(|| format!("{text:?}: no reason code: see bootlatch's reference, stalls.md")),
+            Sought::Event(text) => {
+                (!is_event(text)).then(|| format!("{text:?}: no event code: see bootlatch's reference, events.md"))
+            }
+            Sought::Console(_) => None,
+        };
+        unknown.map_or(Ok(sought), |message| Err(self.error(&field, &message)))
     }
+}
+
+/// Returns whether the timeline has events with this code.
+fn is_event(code: &str) -> bool {
+    // Only a known code is followed by an error about its detail, if by any.
+    let read = serde_json::from_value::<Event>(json!({"event": code, "detail": {}}));
+    !read.is_err_and(|error| error.to_string().starts_with("unknown variant"))
 }
 
 /// Splits a path as an error shows it: `machines[0].disks[1].id`.
@@ -490,6 +506,14 @@ mod tests {
             (
                 "machines: [{name: a}]\nexpect:\n- {phase: Done}",
                 "ci/a.yaml:3: expect[0].phase: \"Done\": expected one of",
+            ),
+            (
+                "machines: [{name: a}]\nexpect:\n- {phase: Failed}\n- {event: offered}",
+                "ci/a.yaml:4: expect[1].event: \"offered\": no event code",
+            ),
+            (
+                "machines: [{name: a}]\nexpect:\n- never: {diagnosis: silent}",
+                "ci/a.yaml:3: expect[0].never.diagnosis: \"silent\": no reason code",
             ),
             ("machines: [{name: a}]\nexpect:\n- {within: 3m}", "ci/a.yaml:3: expect[0]: expected exactly one of"),
             ("machines: [{name: a}]\nexpect:\n- console: a\n  within: 3", "ci/a.yaml:4: expect[0].within: "),
