@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use super::command_line::program;
 use super::plan::Plan;
 use super::spec::{Dhcp, Firmware};
@@ -97,10 +99,19 @@ pub fn boot_programs(directories: &[PathBuf]) -> Result<(), Missing> {
 }
 
 /// Returns what does not let this user make namespaces, from the error of the kernel.
-pub fn namespaces(error: nix::errno::Errno) -> Missing {
+pub fn namespaces(error: Errno) -> Missing {
+    Missing { what: format!("user and network namespaces are not allowed here: {error}"), remedy: remedy().to_owned() }
+}
+
+/// The same for a mount in them.
+pub fn mounts(error: Errno, what: &str) -> Missing {
+    Missing { what: format!("{what}: mounts are not allowed here: {error}"), remedy: remedy().to_owned() }
+}
+
+fn remedy() -> &'static str {
     let setting = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let restricted = "kernel/apparmor_restrict_unprivileged_userns";
-    let remedy = if setting(&format!("/proc/sys/{restricted}")) == "1" {
+    if setting(&format!("/proc/sys/{restricted}")) == "1" {
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     } else if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
         "sudo sysctl -w kernel.unprivileged_userns_clone=1"
@@ -109,8 +120,7 @@ pub fn namespaces(error: nix::errno::Errno) -> Missing {
     } else {
         "in a container: docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined \
          --security-opt apparmor=unconfined; elsewhere: run it as root"
-    };
-    Missing { what: format!("user and network namespaces are not allowed here: {error}"), remedy: remedy.to_owned() }
+    }
 }
 
 fn needs(name: &str, what: &str, remedy: &str) -> Result<(), Missing> {

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use serde_json::json;
@@ -27,7 +28,7 @@ use super::plan::Plan;
 use super::progress::{GoalState, Progress, Seen, seconds};
 use super::report::{junit, summary};
 use super::spec::{Dhcp, Firmware};
-use super::{RigExit, api, kvm, server};
+use super::{RigExit, api, kvm, requirements, server};
 
 /// Time between two looks at the server's hosts.
 const LOOK: Duration = Duration::from_millis(300);
@@ -64,8 +65,10 @@ pub fn supervise(options: &Options) -> anyhow::Result<RigExit> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("mount --make-rprivate /")?;
-    mount(Some("rig"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none).context("/run")?;
+    let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
+    private.map_err(|error| refused(error, "mount --make-rprivate /"))?;
+    let own = mount(Some("rig"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none);
+    own.map_err(|error| refused(error, "mount /run"))?;
     std::fs::create_dir("/run/rig")?;
     let (events, inbox) = sync_channel(MAX_EVENTS);
     let stop = events.clone();
@@ -80,6 +83,14 @@ pub fn supervise(options: &Options) -> anyhow::Result<RigExit> {
     let exit = rig.run(&inbox);
     rig.stop();
     exit
+}
+
+/// Returns the error of a mount. Where it is not permitted, as in a container, the same helps as for the namespaces.
+fn refused(error: Errno, what: &'static str) -> anyhow::Error {
+    match error {
+        Errno::EPERM | Errno::EACCES => requirements::mounts(error, what).into(),
+        _ => anyhow::Error::new(error).context(what),
+    }
 }
 
 /// A running rig.
