@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::unistd::{Pid, getpid};
 use serde_json::json;
 
 use super::command_line::TCG;
@@ -62,6 +63,11 @@ impl From<Call> for Event {
 /// # Errors
 /// A part of it cannot be started.
 pub fn supervise(options: &Options) -> anyhow::Result<RigExit> {
+    // The leader leaves /proc as it is: a process that is the first there too has the host's mounts, or its container's.
+    let is_first_of_host = std::fs::read_link("/proc/self").is_ok_and(|own| own == Path::new("1"));
+    if getpid() != Pid::from_raw(1) || is_first_of_host {
+        bail!("rig supervise is only for the namespaces that rig test and rig up make");
+    }
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     let none = None::<&str>;

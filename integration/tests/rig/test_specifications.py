@@ -1,5 +1,9 @@
 """Wrong specifications are refused with file and line (exit status 2), and what the machine lacks is named (3)."""
 
+import json
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from support.rigs import MENU
@@ -34,3 +38,11 @@ def test_missing_boot_programs_are_named_with_the_package(user):
     (user.folder / "empty").mkdir(exist_ok=True)
     code, printed = user.run("test", spec, "missing", "--firmware-dir", user.folder / "empty")
     assert code == 3 and "no boot programs in" in printed and "bootlatch-firmware" in printed, printed
+
+
+def test_a_supervisor_runs_only_in_the_namespaces_of_a_rig(root):
+    options = {"spec": "a", "output": ".", "firmware_dir": None, "strict": False, "keep_disks": False, "stays": False}
+    mounts = Path("/proc/self/mounts").read_text()
+    said = subprocess.run(root.command("supervise", json.dumps(options)), cwd=root.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert said.returncode == 1 and "is only for the namespaces" in said.stderr, said
+    assert Path("/proc/self/mounts").read_text() == mounts
