@@ -1,6 +1,6 @@
 //! The leader of a rig: checks the specification, makes the namespaces, starts the supervisor in them, and passes signals on.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,9 +10,9 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{getegid, geteuid, setsid};
+use nix::unistd::{Pid, getegid, geteuid, setsid};
 
 use super::outputs::Options;
 use super::{Missing, RigExit, SpecError, requirements, server};
@@ -47,17 +47,74 @@ pub fn up(mut options: Options) -> anyhow::Result<RigExit> {
     command.args(["rig", "hold", &serde_json::to_string(&options)?]);
     // What it writes after this process has ended is only in its log: nobody waits for the end of this one's output then.
     let (output, theirs) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
+    // A pipe that ends before something is in it ends the rig: this process was killed.
+    command.stdin(Stdio::piped()).stdout(theirs.try_clone()?).stderr(theirs);
+    let signal_fd = take_signals()?;
     let mut child = command.spawn().context(PROGRAM)?;
     drop(command);
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        writeln!(io::stdout(), "{line}")?;
-        if line == UP {
-            return Ok(RigExit::Met);
+    let up = pass_on(&mut child, output, &signal_fd);
+    if up.is_err() {
+        let _ = kill(pid_of(&child), Signal::SIGTERM);
+        let _ = child.wait();
+    }
+    up
+}
+
+/// Passes on what a rig writes until it is up, and signals to it.
+fn pass_on(child: &mut Child, mut output: PipeReader, signals: &SignalFd) -> anyhow::Result<RigExit> {
+    let (mut last, mut is_stopped) = (Vec::new(), false);
+    let mut buffer = [0; 4096];
+    loop {
+        let mut waits =
+            [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waits, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_readable = waits[1].any().unwrap_or(false);
+        while let Some(signal) = signals.read_signal()? {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                // The second one kills, as that of a leader does.
+                is_stopped = true;
+                kill(pid_of(child), Signal::SIGTERM)?;
+            }
+        }
+        if !is_readable {
+            continue;
+        }
+        let length = output.read(&mut buffer)?;
+        if length == 0 {
+            let status = child.wait()?;
+            return if is_stopped { Ok(RigExit::Stopped) } else { exit_of(status) };
+        }
+        io::stdout().write_all(&buffer[..length]).and_then(|()| io::stdout().flush())?;
+        for byte in &buffer[..length] {
+            match byte {
+                b'\n' if last == UP.as_bytes() && !is_stopped => {
+                    let stdin = child.stdin.take().context("the rig's standard input")?;
+                    (&stdin).write_all(b"\n").context("the rig has ended")?;
+                    return Ok(RigExit::Met);
+                }
+                b'\n' => last.clear(),
+                _ if last.len() <= UP.len() => last.push(*byte),
+                _ => {}
+            }
         }
     }
-    exit_of(child.wait()?)
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+/// Takes the signals that end a rig, and that of the end of a child, as what a descriptor reads.
+fn take_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 /// Runs a rig that stays, apart from the terminal that started it.
@@ -84,16 +141,11 @@ fn lead(mut options: Options) -> anyhow::Result<RigExit> {
     let directories = server::configure(&plan, &options.spec, &options.output, options.firmware_dir.as_ref())?;
     requirements::boot_programs(&directories)?;
     drop(plan);
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
-    let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let signal_fd = take_signals()?;
     make_namespaces()?;
     let child = start_supervisor(&options)?;
     options.write_pid(child.id())?;
-    let ended = wait(child, &signal_fd);
+    let ended = wait(child, &signal_fd, options.stays);
     if !options.keep_disks {
         options.remove_disposable();
     }
@@ -111,9 +163,10 @@ fn start_supervisor(options: &Options) -> anyhow::Result<Child> {
     command.spawn().context(PROGRAM)
 }
 
-/// Waits for the supervisor; ends it at a signal.
-fn wait(mut child: Child, signals: &SignalFd) -> anyhow::Result<RigExit> {
+/// Waits for the supervisor; ends it at a signal. `is_held`: until something is in standard input, its end is one too.
+fn wait(mut child: Child, signals: &SignalFd, mut is_held: bool) -> anyhow::Result<RigExit> {
     let mut end = None;
+    let mut stdin = io::stdin();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(if end.is_some() { RigExit::Stopped } else { exit_of(status)? });
@@ -123,9 +176,18 @@ fn wait(mut child: Child, signals: &SignalFd) -> anyhow::Result<RigExit> {
             child.kill()?;
         }
         let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
-        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout) {
+        let held = stdin.as_fd();
+        let mut waits = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(held, PollFlags::POLLIN)];
+        match poll(&mut waits[..1 + usize::from(is_held)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        if is_held && waits[1].any().unwrap_or(false) {
+            is_held = false;
+            if stdin.read(&mut [0]).unwrap_or(0) == 0 {
+                drop(child.stdin.take());
+                end = Some(Instant::now() + END_TIMEOUT);
+            }
         }
         while let Some(signal) = signals.read_signal()? {
             if signal.ssi_signo == Signal::SIGCHLD as u32 {

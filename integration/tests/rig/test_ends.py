@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.rigs import MENU, assert_nothing_left, living, read_until
-from support.waiting import slowness
+from support.waiting import eventually, slowness
 
 WAITS = MENU + 'expect: [{console: "never printed", within: 1h}]\n'
 
@@ -52,3 +52,14 @@ def test_a_directory_is_free_again_after_a_kill(user, running):
     spec = user.write("again.yaml", MENU + "expect: [{event: offer}]\n")
     code, printed = user.run("test", spec, "waits")
     assert code == 0, printed
+
+
+@pytest.mark.parametrize("number, expected", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_an_up_that_is_ended_early_leaves_no_rig(user, number, expected):
+    process = user.start("up", user.write("early.yaml", WAITS), "early")
+    # Its machine starts some time before the rig is up.
+    assert eventually(lambda: (user.folder / "early/.pid").exists(), 60), "a rig is made"
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60 * slowness())
+    assert process.returncode == expected and "The rig is up." not in printed, printed
+    assert_nothing_left(user)
