@@ -1,5 +1,6 @@
 //! `bootlatch rig`: virtual machines that boot from this program, for tests.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -124,7 +125,8 @@ pub fn run(verb: RigCommand) -> anyhow::Result<ExitCode> {
         RigCommand::Down { place } => return said(rig::ask(&place.output, &Request::Down)?),
     };
     let exit = done.unwrap_or_else(|error| {
-        eprintln!("bootlatch: {}", printable_lines(&format!("{error:#}")));
+        // After `up` nobody may read it; rig.log has it.
+        let _ = writeln!(io::stderr(), "bootlatch: {}", printable_lines(&format!("{error:#}")));
         RigExit::of_error(&error)
     });
     Ok(ExitCode::from(exit.code()))

@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getegid, geteuid, setsid};
 
-use super::outputs::Options;
+use super::outputs::{self, Options};
 use super::{Missing, RigExit, SpecError, requirements, server};
 
 /// This program.
@@ -149,7 +149,7 @@ fn lead(mut options: Options) -> anyhow::Result<RigExit> {
     if !options.keep_disks {
         options.remove_disposable();
     }
-    ended
+    ended.inspect_err(|error| outputs::log_error(&options.output, error))
 }
 
 /// Starts the supervisor as the first process of the new PID namespace.

@@ -8,6 +8,8 @@ use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::text::printable_lines;
+
 use super::plan::{self, Plan, SpecError};
 
 /// Maximum size of a specification in bytes.
@@ -100,6 +102,13 @@ impl Options {
     }
 }
 
+/// Adds the error that a rig ends with to its log. Who started it has gone after `rig up`.
+pub fn log_error(output: &Path, error: &anyhow::Error) {
+    let log = File::options().create(true).append(true).open(output.join(LOG));
+    // Without a log there is only standard error.
+    let _ = log.and_then(|mut log| writeln!(log, "bootlatch: {}", printable_lines(&format!("{error:#}"))));
+}
+
 /// Returns the directory of the files that a run needs and nobody afterwards.
 pub fn run_dir(output: &Path) -> PathBuf {
     output.join(RUN)
@@ -128,6 +137,9 @@ fn lock(output: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     Flock::lock(file, how).map_err(|(_, error)| error.into())
 }
 
+/// Name of the file with what a rig reports.
+const LOG: &str = "rig.log";
+
 /// What a rig reports while it runs: on standard output, and in a file.
 #[derive(Debug)]
 pub struct Progress(File);
@@ -138,7 +150,7 @@ impl Progress {
     /// # Errors
     /// The file system refuses.
     pub fn new(output: &Path) -> io::Result<Self> {
-        File::create(output.join("rig.log")).map(Self)
+        File::create(output.join(LOG)).map(Self)
     }
 
     /// Reports a line. A reader that has gone does not end the rig.

@@ -63,6 +63,12 @@ impl From<Call> for Event {
 /// # Errors
 /// A part of it cannot be started.
 pub fn supervise(options: &Options) -> anyhow::Result<RigExit> {
+    enter()?;
+    follow(options).inspect_err(|error| outputs::log_error(&options.output, error))
+}
+
+/// Checks that this process is one of a rig's namespaces, and ends with its leader.
+fn enter() -> anyhow::Result<()> {
     // The leader leaves /proc as it is: a process that is the first there too has the host's mounts, or its container's.
     let is_first_of_host = std::fs::read_link("/proc/self").is_ok_and(|own| own == Path::new("1"));
     if getpid() != Pid::from_raw(1) || is_first_of_host {
@@ -70,6 +76,10 @@ pub fn supervise(options: &Options) -> anyhow::Result<RigExit> {
     }
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+fn follow(options: &Options) -> anyhow::Result<RigExit> {
     let none = None::<&str>;
     let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
     private.map_err(|error| refused(error, "mount --make-rprivate /"))?;
