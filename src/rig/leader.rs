@@ -41,8 +41,9 @@ pub fn test(options: Options) -> anyhow::Result<RigExit> {
 /// # Errors
 /// Those of [`test`].
 pub fn up(mut options: Options) -> anyhow::Result<RigExit> {
-    check(&options)?;
-    drop(options.lock()?);
+    let plan = options.plan()?;
+    requirements::check(&plan)?;
+    drop(options.lock(&plan)?);
     let mut command = Command::new(PROGRAM);
     command.args(["rig", "hold", &serde_json::to_string(&options)?]);
     // What it writes after this process has ended is only in its log: nobody waits for the end of this one's output then.
@@ -127,17 +128,10 @@ pub fn hold(options: Options) -> anyhow::Result<RigExit> {
     lead(options)
 }
 
-/// Checks what a rig needs.
-fn check(options: &Options) -> anyhow::Result<()> {
-    let plan = options.plan()?;
-    requirements::check(&plan)?;
-    Ok(())
-}
-
 fn lead(mut options: Options) -> anyhow::Result<RigExit> {
     let plan = options.plan()?;
     requirements::check(&plan)?;
-    let _lock = options.lock()?;
+    let _lock = options.lock(&plan)?;
     let directories = server::configure(&plan, &options.spec, &options.output, options.firmware_dir.as_ref())?;
     requirements::boot_programs(&directories)?;
     drop(plan);

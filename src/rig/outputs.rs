@@ -22,6 +22,12 @@ const PID: &str = ".pid";
 const RUN: &str = "run";
 /// File in it by which a rig knows it as its own.
 const OWN: &str = ".bootlatch-rig";
+/// Name of the file with what a rig reports.
+const LOG: &str = "rig.log";
+/// Files that a rig writes for people.
+const RIG_REPORTS: [&str; 6] = [LOG, "junit.xml", "timeline.json", "bootlatch.log", "dnsmasq.log", "lan.pcapng"];
+/// Endings of those that it writes about each machine.
+const REPORTS: [&str; 5] = [".console.log", ".png", ".why.txt", ".qemu.sh", ".qemu.log"];
 
 /// The options of a rig.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,11 +63,11 @@ impl Options {
         plan::parse(&self.spec, &text, &Path::is_file)
     }
 
-    /// Creates the output directory, and locks it for the life of the lock.
+    /// Creates the output directory, and locks it for the life of the lock. Removes what earlier runs of the machines wrote.
     ///
     /// # Errors
     /// It cannot be made, or another rig uses it.
-    pub fn lock(&mut self) -> anyhow::Result<Flock<File>> {
+    pub fn lock(&mut self, plan: &Plan) -> anyhow::Result<Flock<File>> {
         let context = || self.output.display().to_string();
         std::fs::create_dir_all(&self.output).with_context(context)?;
         let output = std::fs::canonicalize(&self.output).with_context(context)?;
@@ -77,6 +83,12 @@ impl Options {
             anyhow::bail!("{}: not made by a rig, which needs this name: choose another --output", run.display());
         }
         self.remove_disposable();
+        let own =
+            plan.spec.machines.iter().flat_map(|machine| REPORTS.map(|ending| format!("{}{ending}", machine.name)));
+        for name in own.chain(RIG_REPORTS.map(str::to_owned)) {
+            // What is not there needs not be removed; what cannot be is written anew.
+            let _ = std::fs::remove_file(self.output.join(name));
+        }
         std::fs::create_dir(&run)
             .and_then(|()| File::create(run.join(OWN)))
             .with_context(|| run.display().to_string())?;
@@ -136,9 +148,6 @@ fn lock(output: &Path, how: FlockArg) -> io::Result<Flock<File>> {
     let file = File::options().create(true).truncate(false).write(true).open(output.join(LOCK))?;
     Flock::lock(file, how).map_err(|(_, error)| error.into())
 }
-
-/// Name of the file with what a rig reports.
-const LOG: &str = "rig.log";
 
 /// What a rig reports while it runs: on standard output, and in a file.
 #[derive(Debug)]

@@ -95,8 +95,14 @@ fn follow(options: &Options) -> anyhow::Result<RigExit> {
     });
     let mut rig = Rig::start(options, &events)?;
     control::listen(events)?;
-    rig.power_on()?;
-    let exit = rig.run(&inbox);
+    let exit = rig.power_on().and_then(|()| rig.run(&inbox));
+    // A signal or an error ended it: the reports say how far it came.
+    if !rig.has_told && !matches!(exit, Ok(RigExit::Met | RigExit::NotMet)) {
+        rig.has_told = true;
+        if let Err(error) = rig.report() {
+            rig.said.say(&format!("{error:#}"));
+        }
+    }
     rig.stop();
     exit
 }
@@ -203,8 +209,11 @@ impl<'a> Rig<'a> {
                 Ok(Event::Console(machine, bytes)) => self.console(machine, &bytes),
                 Ok(Event::Call(Call { request: Request::Down, stream })) => {
                     // It hears of the end by the lock of the output directory.
-                    self.report()?;
-                    Call { request: Request::Down, stream }.answer(Ok(String::new()));
+                    self.has_told = true;
+                    let written = self.report();
+                    let said = written.as_ref().map(|()| String::new()).map_err(|error| format!("{error:#}"));
+                    Call { request: Request::Down, stream }.answer(said);
+                    written?;
                     return Ok(if self.progress.is_met() { RigExit::Met } else { RigExit::NotMet });
                 }
                 Ok(Event::Call(call)) => self.call(call),
@@ -348,7 +357,7 @@ impl<'a> Rig<'a> {
         text + &format!("Server: --server unix:/proc/{pid}/root{}\n", server::SOCKET)
     }
 
-    /// Writes the reports, and says what was not met.
+    /// Writes the reports, and says what was not met. One that cannot be written does not keep the others from being written.
     fn report(&mut self) -> anyhow::Result<()> {
         let output = &self.options.output;
         let total = self.began.elapsed();
@@ -356,30 +365,36 @@ impl<'a> Rig<'a> {
             // A machine that has ended has no screen.
             let _ = machine.screenshot(&output.join(format!("{}.png", machine.name)));
         }
+        let mut unwritten = None;
+        let mut write = |name: &str, text: &str| {
+            let file = output.join(name);
+            if let Err(error) = std::fs::write(&file, text) {
+                unwritten.get_or_insert(anyhow::Error::new(error).context(file.display().to_string()));
+            }
+        };
         let mut reasons = BTreeMap::new();
         for (machine, host) in self.machines.iter().zip(&self.hosts) {
             let why = match host {
                 Some(host) => server::client(&["why", host]).unwrap_or_else(|error| error.to_string()),
                 None => "The server knows of no such machine: none of its frames asked for an address.\n".to_owned(),
             };
-            std::fs::write(output.join(format!("{}.why.txt", machine.name)), &why)?;
+            write(&format!("{}.why.txt", machine.name), &why);
             reasons.insert(machine.name.clone(), why);
         }
         if let Ok(timeline) = api::read(Path::new(server::SOCKET), "/api/v1/timeline") {
-            std::fs::write(output.join("timeline.json"), serde_json::to_string_pretty(&json!(timeline))?)?;
+            write("timeline.json", &serde_json::to_string_pretty(&json!(timeline))?);
         }
         let name = self.options.spec.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let states = self.progress.states();
         let cases: Vec<summary::Case<'_>> =
             states.map(|(goal, state)| (self.machines[goal.machine].name.as_str(), goal, state)).collect();
         let why = |machine: &str| reasons.get(machine).cloned().unwrap_or_default();
-        std::fs::write(output.join("junit.xml"), junit::report(&name, &cases, total, why))?;
+        write("junit.xml", &junit::report(&name, &cases, total, why));
         if let Some(file) = std::env::var_os("GITHUB_STEP_SUMMARY") {
             let markdown = summary::markdown(&name, &cases);
-            std::fs::File::options()
-                .append(true)
-                .open(file)
-                .and_then(|mut file| file.write_all(markdown.as_bytes()))?;
+            let file = std::fs::File::options().append(true).open(file);
+            // It is a copy of what is printed.
+            let _ = file.and_then(|mut file| file.write_all(markdown.as_bytes()));
         }
         let is_met = |state: &GoalState| matches!(state, GoalState::Met(..));
         let met = cases.iter().filter(|(.., state)| is_met(state)).count();
@@ -397,7 +412,7 @@ impl<'a> Rig<'a> {
         ));
         drop(cases);
         lines.iter().for_each(|line| self.said.say(line));
-        Ok(())
+        unwritten.map_or(Ok(()), Err)
     }
 
     /// Ends the machines, the switch, then the servers.

@@ -29,6 +29,7 @@ def test_a_signal_stops_the_rig(user, running, number):
     assert running.returncode == 130, printed
     assert_nothing_left(user)
     assert not (user.folder / "waits/run").exists(), "disks are removed"
+    assert "<skipped/>" in (user.folder / "waits/junit.xml").read_text(), "the reports say how far it came"
 
 
 def test_nothing_outlives_a_killed_leader(user, running):
@@ -43,6 +44,8 @@ def test_nothing_outlives_a_killed_supervisor(user, running):
     os.kill(supervisor, signal.SIGKILL)
     printed, _ = running.communicate(timeout=60 * slowness())
     assert running.returncode == 1 and "has ended" in printed, printed
+    assert "has ended" in (user.folder / "waits/rig.log").read_text()
+    assert not (user.folder / "waits/junit.xml").exists(), "no report of an earlier run is left"
     assert_nothing_left(user)
 
 
