@@ -33,6 +33,8 @@ use super::{RigExit, api, kvm, requirements, server};
 
 /// Time between two looks at the server's hosts.
 const LOOK: Duration = Duration::from_millis(300);
+/// Time that the server may give no answer, or an error.
+const SILENCE: Duration = Duration::from_secs(120);
 /// Factor of the time limits under emulation.
 const EMULATION: u32 = 10;
 /// Maximum number of events that wait.
@@ -131,6 +133,10 @@ struct Rig<'a> {
     /// Names of the machines' hosts.
     hosts: Vec<Option<String>>,
     began: Instant,
+    /// Time of the server's last answer.
+    answered: Instant,
+    /// Error in place of an answer since then.
+    silent: Option<String>,
     has_told: bool,
 }
 
@@ -184,12 +190,15 @@ impl<'a> Rig<'a> {
             hosts,
             began,
             switch,
+            answered: began,
+            silent: None,
             has_told: false,
         })
     }
 
     fn power_on(&mut self) -> anyhow::Result<()> {
         self.began = Instant::now();
+        self.answered = self.began;
         for machine in &mut self.machines {
             machine.power_on().with_context(|| machine.name.clone())?;
         }
@@ -261,10 +270,19 @@ impl<'a> Rig<'a> {
         let was_decided = self.progress.is_decided();
         let found = match api::hosts(Path::new(server::SOCKET), &self.plan.macs) {
             Ok(found) => Some(found),
-            // A server that is busy is asked again.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
+            // A server that has not ended is asked again.
+            Err(error) if self.answered.elapsed() < SILENCE => {
+                let is_new = self.silent.replace(error.to_string()).is_none_or(|before| before != error.to_string());
+                if is_new {
+                    self.said.say(&format!("[{}] bootlatch's API: {error}", self.clock()));
+                }
+                None
+            }
             Err(error) => return Err(error).context("bootlatch's API"),
         };
+        if found.is_some() {
+            (self.answered, self.silent) = (Instant::now(), None);
+        }
         let is_fresh = was_decided && found.is_some();
         for (machine, host) in found.into_iter().flatten().enumerate() {
             if let Some(host) = host {
