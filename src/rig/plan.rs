@@ -41,7 +41,7 @@ pub struct SpecError {
 /// A checked specification.
 #[derive(Debug)]
 pub struct Plan {
-    /// The specification. Its paths are absolute, or relative to the working directory.
+    /// The specification. Its paths are absolute.
     pub spec: Spec,
     /// MAC addresses of each machine's interfaces.
     pub macs: Vec<Vec<Mac>>,
@@ -213,13 +213,14 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Makes a path of the specification one of the working directory.
+    /// Makes a path of the specification an absolute one.
     fn file(&self, field: &str, path: &mut PathBuf) -> Result<(), SpecError> {
         *path = self.base.join(&*path);
-        match (self.is_file)(path) {
-            true => Ok(()),
-            false => Err(self.error(field, &format!("{} is not a file", path.display()))),
+        if !(self.is_file)(path) {
+            return Err(self.error(field, &format!("{} is not a file", path.display())));
         }
+        *path = std::path::absolute(&*path).map_err(|error| self.error(field, &error.to_string()))?;
+        Ok(())
     }
 
     fn objects(&self, spec: &mut Spec) -> Result<(), SpecError> {
@@ -458,7 +459,8 @@ mod tests {
     #[test]
     fn every_field_is_read_from_yaml_and_json() {
         let plan = parse(Path::new("ci/a.yaml"), WHOLE, &|_| true).unwrap();
-        assert_eq!(plan.spec.images[0].iso.as_deref(), Some(Path::new("ci/a.iso")));
+        let iso = std::env::current_dir().unwrap().join("ci/a.iso");
+        assert_eq!(plan.spec.images[0].iso, Some(iso), "a script with it runs from anywhere");
         assert_eq!(plan.macs, [vec!["52:54:00:00:00:01".parse().unwrap(), "52:54:00:77:01:01".parse().unwrap()]]);
         assert_eq!(plan.faults.len(), 4);
         let limits: Vec<_> = plan.goals.iter().map(|goal| goal.limit.map(|limit| limit.as_secs())).collect();
