@@ -56,6 +56,8 @@ pub fn arguments(
     line.add("-smp", machine.cpu_cores.to_string());
     line.add("-m", machine.memory_mib.to_string());
     line.0.push("-nodefaults".to_owned());
+    // The firmware boots nothing that is not in the order.
+    line.add("-boot", "strict=on".to_owned());
     match sockets {
         Some(sockets) => {
             line.add("-display", "none".to_owned());
@@ -220,7 +222,7 @@ mod tests {
                     cdroms: [{id: e, iso_path: e}, {id: f, iso_path: f}], cloud_init: {user_data: u}}]";
         let line = of(text, Some(&MachineSockets { nics: vec![7], control: 8 }));
         for part in [
-            "-accel kvm -cpu host -smp 1 -m 1024",
+            "-accel kvm -cpu host -smp 1 -m 1024 -nodefaults -boot strict=on",
             "file=/d,,0 -device virtio-blk-pci,drive=disk0,serial=p,bootindex=101",
             "virtio-blk-pci,drive=disk1,serial=q -drive",
             "ide-cd,bus=ide.0,drive=cd0,bootindex=1 ",

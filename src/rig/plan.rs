@@ -253,6 +253,11 @@ impl Checker<'_> {
     fn machine(&self, at: &str, machine: &mut MachineSpec) -> Result<(), SpecError> {
         self.number(&format!("{at}.cpu_cores"), machine.cpu_cores as usize, 1, 64)?;
         self.number(&format!("{at}.memory_mib"), machine.memory_mib as usize, 32, 1 << 20)?;
+        self.number(&format!("{at}.boot_order"), machine.boot_order.len(), 1, 3)?;
+        let is_twice = |place: &usize| machine.boot_order[..*place].contains(&machine.boot_order[*place]);
+        if let Some(place) = (0..machine.boot_order.len()).find(is_twice) {
+            return Err(self.error(&format!("{at}.boot_order[{place}]"), "is there twice"));
+        }
         self.number(&format!("{at}.disks"), machine.disks.len(), 0, MAX_DEVICES)?;
         self.number(&format!("{at}.cdroms"), machine.cdroms.len(), 0, MAX_CDROMS)?;
         self.number(&format!("{at}.nics"), machine.nics.len(), 0, MAX_DEVICES)?;
@@ -494,6 +499,11 @@ mod tests {
             ("x: 1\nmachines: []", "ci/a.yaml:1: x: unknown field `x`"),
             ("machines:\n- name: a\n  memry: 1", "ci/a.yaml:3: machines[0].memry: unknown field `memry`"),
             ("machines:\n- name: a\n  cpu_cores: two", "ci/a.yaml:3: machines[0].cpu_cores: invalid type"),
+            ("machines:\n- name: a\n  boot_order: []", "ci/a.yaml:3: machines[0].boot_order: 0 is out of range"),
+            (
+                "machines:\n- name: a\n  boot_order: [disk, BOOT_DEVICE_DISK]",
+                "ci/a.yaml:3: machines[0].boot_order[1]: is there twice",
+            ),
             ("machines:\n- name: a\n  disks:\n  - id: b\n", "ci/a.yaml:4: machines[0].disks[0]: size_gib: missing"),
             (
                 "machines:\n- name: a\n  cdroms:\n  - id: b\n    iso_path: gone\n",
