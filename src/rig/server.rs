@@ -21,6 +21,8 @@ use super::spec::{Dhcp, HostEntry};
 pub const STATE: &str = "/run/rig/state";
 /// The server's API socket.
 pub const SOCKET: &str = "/run/rig/state/api.sock";
+/// The server's log in the output directory.
+const LOG: &str = "bootlatch.log";
 /// This program.
 const PROGRAM: &str = "/proc/self/exe";
 /// Time that the server has to be ready.
@@ -98,7 +100,7 @@ pub fn start(output: &Path, firmware_dir: Option<&PathBuf>) -> anyhow::Result<Ch
     std::fs::create_dir_all(STATE).context(STATE)?;
     let ready = UnixDatagram::bind("/run/rig/notify").context("/run/rig/notify")?;
     ready.set_read_timeout(Some(LOOK))?;
-    let log = output.join("bootlatch.log");
+    let log = output.join(LOG);
     let mut command = Command::new(PROGRAM);
     let flags = flags(output, firmware_dir);
     command.arg("serve").arg("--config").args(&flags.config).arg("--state-dir").args(&flags.state_dir);
@@ -145,8 +147,8 @@ pub fn start_dnsmasq(output: &Path, port: &str) -> anyhow::Result<Child> {
 /// Writes the objects of a specification into the server.
 ///
 /// # Errors
-/// [`SpecError`] for the first that the server refuses, with the server's text.
-pub fn declare(plan: &Plan, spec_file: &Path) -> anyhow::Result<()> {
+/// [`SpecError`] for the first that the server refuses, with the server's text. Another error has the end of its log.
+pub fn declare(plan: &Plan, spec_file: &Path, output: &Path) -> anyhow::Result<()> {
     let isos = Path::new(STATE).join("isos");
     std::fs::create_dir_all(&isos)?;
     let mut objects = Vec::new();
@@ -190,8 +192,10 @@ pub fn declare(plan: &Plan, spec_file: &Path) -> anyhow::Result<()> {
         let first = text.lines().next().unwrap_or_default();
         // `KIND NAME: what is wrong`
         let is_named = |(kind, name): &(&str, String)| first.starts_with(&format!("{kind} {name}: "));
-        let line = plan.object_lines.iter().find(|(key, _)| is_named(key)).map_or(1, |(_, line)| *line);
-        SpecError { path: spec_file.to_owned(), line, message: first.to_owned() }.into()
+        match plan.object_lines.iter().find(|(key, _)| is_named(key)) {
+            Some((_, line)) => SpecError { path: spec_file.to_owned(), line: *line, message: first.to_owned() }.into(),
+            None => anyhow::anyhow!("{text}\nThe end of bootlatch.log:\n{}", last_lines(&output.join(LOG))),
+        }
     })
 }
 

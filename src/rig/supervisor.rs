@@ -164,7 +164,7 @@ impl<'a> Rig<'a> {
             switch.add_server("sw1")?;
         }
         servers.insert(0, server::start(output, options.firmware_dir.as_ref())?);
-        server::declare(&plan, &options.spec)?;
+        server::declare(&plan, &options.spec, output)?;
         let mut machines: Vec<Machine> = Vec::new();
         for (index, (spec, macs)) in plan.spec.machines.iter().zip(&plan.macs).enumerate() {
             let nics = macs.iter().map(|_| switch.add_machine()).collect::<io::Result<_>>()?;
