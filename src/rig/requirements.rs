@@ -1,13 +1,15 @@
 //! What a rig needs of the machine that it runs on: programs, firmware, namespaces. Says what is missing, and how it is got.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 
 use super::command_line::program;
 use super::plan::Plan;
-use super::spec::{Dhcp, Firmware};
+use super::spec::{Dhcp, Firmware, MachineSpec};
 
 /// What the machine does not have, and the packages or the line that help.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +39,17 @@ const ARM64: &[(&str, &str)] = &[
     ("edk2/aarch64/QEMU_EFI-pflash.raw", "edk2/aarch64/vars-template-pflash.raw"),
 ];
 
+/// Oldest version of QEMU. It is the first with network interfaces on datagram sockets.
+const MINIMUM: (u32, u32) = (7, 2);
+/// Boot ROMs of models of network interfaces, in QEMU's directories. Of other models it may have none.
+const ROMS: [(&str, &str); 5] = [
+    ("virtio-net-pci", "efi-virtio.rom"),
+    ("e1000", "efi-e1000.rom"),
+    ("e1000e", "efi-e1000e.rom"),
+    ("rtl8139", "efi-rtl8139.rom"),
+    ("vmxnet3", "efi-vmxnet3.rom"),
+];
+
 /// Checks that all programs and firmware files of a rig are there.
 ///
 /// # Errors
@@ -51,6 +64,8 @@ pub fn check(plan: &Plan) -> Result<(), Missing> {
             }
         };
         needs(program(machine.firmware), &machine.name, package)?;
+        recent(program(machine.firmware), package)?;
+        boot_roms(machine)?;
         flash(machine.firmware)?;
     }
     if plan.spec.machines.iter().any(|machine| !machine.disks.is_empty()) {
@@ -60,6 +75,54 @@ pub fn check(plan: &Plan) -> Result<(), Missing> {
         needs("dnsmasq", "dhcp: proxy", "apt install dnsmasq-base    (dnf install dnsmasq)")?;
     }
     Ok(())
+}
+
+/// Checks that QEMU is not too old.
+fn recent(program: &str, remedy: &str) -> Result<(), Missing> {
+    let said = output(program, &["--version"]);
+    match version(&said) {
+        Some(version) if version >= MINIMUM => Ok(()),
+        _ => Err(Missing {
+            what: format!(
+                "{program}: {:?} is not QEMU {}.{} or newer, whose network interfaces the LAN needs",
+                said.lines().next().unwrap_or_default(),
+                MINIMUM.0,
+                MINIMUM.1
+            ),
+            remedy: format!("install a newer one: {remedy}"),
+        }),
+    }
+}
+
+/// Reads the version in what QEMU prints about itself: `QEMU emulator version 10.0.2 (Debian ...)`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let (_, rest) = said.split_once("version ")?;
+    let mut numbers = rest.split(|sign: char| !sign.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Checks that QEMU has the boot ROMs of a machine's network interfaces, by which BIOS boots from them.
+fn boot_roms(machine: &MachineSpec) -> Result<(), Missing> {
+    let models = machine.nics.iter().filter(|nic| nic.rom.is_none()).map(|nic| nic.model.as_str());
+    let roms = models.filter_map(|model| ROMS.iter().find(|(known, _)| *known == model));
+    let roms: BTreeSet<&str> = roms.map(|(_, rom)| *rom).collect();
+    if machine.firmware != Firmware::Bios || roms.is_empty() {
+        return Ok(());
+    }
+    let directories = output(program(machine.firmware), &["-L", "help"]);
+    match roms.iter().find(|rom| !directories.lines().any(|directory| Path::new(directory).join(rom).is_file())) {
+        None => Ok(()),
+        Some(rom) => Err(Missing {
+            what: format!("{rom}: no such boot ROM; {} boots from the network by it", machine.name),
+            remedy: "apt install ipxe-qemu    (dnf install ipxe-roms-qemu)".to_owned(),
+        }),
+    }
+}
+
+/// Returns what a program prints.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 /// Returns the flash files of a firmware, code and variables; none of BIOS.
@@ -133,5 +196,25 @@ fn needs(name: &str, what: &str, remedy: &str) -> Result<(), Missing> {
     match is_there {
         true => Ok(()),
         false => Err(Missing { what: format!("{name}: no such program; {what} needs it"), remedy: remedy.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_qemu_is_read() {
+        let rows = [
+            ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright", Some((10, 0))),
+            ("QEMU emulator version 7.2.22", Some((7, 2))),
+            ("QEMU emulator version 6.2", Some((6, 2))),
+            ("QEMU", None),
+            ("", None),
+        ];
+        for (said, expected) in rows {
+            assert_eq!(version(said), expected, "{said}");
+        }
+        assert!((10, 0) > MINIMUM && (7, 1) < MINIMUM);
     }
 }
