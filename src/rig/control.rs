@@ -19,6 +19,8 @@ const SOCKET: &str = "/run/rig/control.sock";
 const MAX_REQUEST: u64 = 64 << 10;
 /// Time for a request to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for an answer: before it, the screens of all machines may be written.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 /// The key that leaves a console: Ctrl-].
 const LEAVE: u8 = 0x1d;
 
@@ -116,8 +118,13 @@ pub fn ask(output: &Path, request: &Request) -> anyhow::Result<String> {
 fn call(output: &Path, request: &Request) -> anyhow::Result<(String, UnixStream)> {
     let path = format!("/proc/{}/root{SOCKET}", outputs::pid(output)?);
     let mut stream = UnixStream::connect(path).with_context(|| format!("no rig runs with {}", output.display()))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     writeln!(stream, "{}", serde_json::to_string(request)?)?;
     let answer: Value = serde_json::from_str(&line(&stream).context("the rig does not answer")?)?;
+    // A console may be silent for long, and a terminal be stopped.
+    stream.set_read_timeout(None)?;
+    stream.set_write_timeout(None)?;
     match answer["error"].as_str() {
         Some(error) => bail!("{error}"),
         None => Ok((answer["text"].as_str().unwrap_or_default().to_owned(), stream)),

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
@@ -18,6 +20,8 @@ const MAX_SPEC: u64 = 1 << 20;
 const LOCK: &str = ".lock";
 /// File with the number of the supervisor's process.
 const PID: &str = ".pid";
+/// Time that a rig has to end once it was asked to.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// Directory in the output directory of the files that a run needs and nobody afterwards.
 const RUN: &str = "run";
 /// File in it by which a rig knows it as its own.
@@ -129,9 +133,13 @@ pub fn run_dir(output: &Path) -> PathBuf {
 /// Returns the number of the process of the rig of an output directory.
 ///
 /// # Errors
-/// No rig runs with it.
+/// No rig runs with it. A rig that was killed leaves the file, but not the lock.
 pub fn pid(output: &Path) -> anyhow::Result<u32> {
     let none = || format!("no rig runs with {}", output.display());
+    let file = File::open(output.join(LOCK)).with_context(none)?;
+    if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
+        anyhow::bail!(none());
+    }
     let text = std::fs::read_to_string(output.join(PID)).with_context(none)?;
     text.parse().with_context(none)
 }
@@ -139,9 +147,15 @@ pub fn pid(output: &Path) -> anyhow::Result<u32> {
 /// Waits until the rig of an output directory has ended.
 ///
 /// # Errors
-/// The file system refuses.
+/// The file system refuses, or it does not end in time.
 pub fn wait_for_end(output: &Path) -> anyhow::Result<()> {
-    lock(output, FlockArg::LockExclusive).map(drop).with_context(|| output.display().to_string())
+    let (ended, end) = mpsc::channel();
+    let directory = output.to_owned();
+    // After the time limit the thread ends with this process.
+    std::thread::spawn(move || ended.send(lock(&directory, FlockArg::LockExclusive).map(drop)));
+    let done = end.recv_timeout(END_TIMEOUT);
+    let late = || format!("{}: the rig has not ended after {} s", output.display(), END_TIMEOUT.as_secs());
+    done.with_context(late)?.with_context(|| output.display().to_string())
 }
 
 fn lock(output: &Path, how: FlockArg) -> io::Result<Flock<File>> {

@@ -1,5 +1,6 @@
 """A rig that stays: status, console, screenshot, keys, and its end."""
 
+import os
 import subprocess
 
 import pytest
@@ -60,3 +61,11 @@ def test_down_ends_it_and_writes_the_reports(up):
     assert_nothing_left(up)
     assert (up.folder / "up/junit.xml").exists()
     assert up.ask("up", "status").returncode == 1
+
+
+def test_what_a_killed_rig_left_is_no_rig(up):
+    """The number of its process may be that of another one now."""
+    (up.folder / "up/.pid").write_text(str(os.getpid()))
+    for verb in ("status", "down"):
+        said = up.ask("up", verb)
+        assert said.returncode == 1 and "no rig runs with up" in said.stderr, said
