@@ -250,7 +250,7 @@ pub struct Expectation {
     pub diagnosis: Option<String>,
     /// What must not happen in the time.
     pub never: Option<Condition>,
-    /// Time limit, from the expectation of this machine before it, or from power-on.
+    /// Time limit, from the expectation of this machine before it, or from power-on; of `never` always from power-on.
     pub within: Option<Limit>,
     /// Keys that are pressed once it is met.
     #[serde(default)]

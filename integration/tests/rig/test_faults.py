@@ -17,7 +17,7 @@ def test_tftp_that_breaks_off_is_diagnosed(user):
 
 
 def test_what_is_not_met_is_explained(user):
-    """Both servers stay silent: DHCP is dropped."""
+    """DHCP is dropped on the LAN: neither dnsmasq nor bootlatch hears the machine."""
     spec = user.write("unmet.yaml", "dhcp: proxy\n" + MENU + 'faults: [{drop: dhcp}]\nexpect: [{event: offer, within: 20s}, {console: "iPXE shell"}]\n')
     code, printed = user.run("test", spec, "unmet", "--strict")
     assert code == 1 and "NOT MET: not within 20.0 s" in printed and "Why vm1 is not there:" in printed, printed
