@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -89,15 +91,21 @@ fn follow(options: &Options) -> anyhow::Result<RigExit> {
     own.map_err(|error| refused(error, "mount /run"))?;
     std::fs::create_dir("/run/rig")?;
     let (events, inbox) = sync_channel(MAX_EVENTS);
-    let stop = events.clone();
+    let (stop, is_stopped) = (events.clone(), Arc::new(AtomicBool::new(false)));
+    let stopped = is_stopped.clone();
     std::thread::spawn(move || {
         // Nothing is sent: the pipe ends with the leader.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        stopped.store(true, Ordering::Relaxed);
         stop.send(Event::Stop)
     });
     let mut rig = Rig::start(options, &events)?;
     control::listen(events)?;
-    let exit = rig.power_on().and_then(|()| rig.run(&inbox));
+    // A rig that was stopped while it was made is not up.
+    let exit = match is_stopped.load(Ordering::Relaxed) {
+        true => Ok(RigExit::Stopped),
+        false => rig.power_on().and_then(|()| rig.run(&inbox)),
+    };
     // A signal or an error ended it: the reports say how far it came.
     if !rig.has_told && !matches!(exit, Ok(RigExit::Met | RigExit::NotMet)) {
         rig.has_told = true;

@@ -32,7 +32,9 @@ def rig_place():
 @pytest.fixture(scope="session")
 def unprivileged(rig_place):
     """A user without any privilege, that may not get one either."""
-    return make_user(rig_place / "user", USER)
+    # Each process of the run has a user of its own: what another one runs is not left over.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return make_user(rig_place / "user", USER + worker)
 
 
 @pytest.fixture(scope="session")
