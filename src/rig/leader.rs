@@ -39,7 +39,7 @@ pub fn test(options: Options) -> anyhow::Result<RigExit> {
 /// Starts a rig in the background, and returns when its machines run.
 ///
 /// # Errors
-/// Those of [`test`].
+/// Those of [`test()`].
 pub fn up(mut options: Options) -> anyhow::Result<RigExit> {
     let plan = options.plan()?;
     requirements::check(&plan)?;
@@ -121,7 +121,7 @@ fn take_signals() -> nix::Result<SignalFd> {
 /// Runs a rig that stays, apart from the terminal that started it.
 ///
 /// # Errors
-/// Those of [`test`].
+/// Those of [`test()`].
 pub fn hold(options: Options) -> anyhow::Result<RigExit> {
     // It fails only for the leader of a process group, which has no terminal then.
     let _ = setsid();
