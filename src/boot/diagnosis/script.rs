@@ -99,6 +99,10 @@ pub fn script_not_requested(scene: &Scene<'_>) -> Option<Finding> {
         Step::Offered { file, .. } => Some(&**file),
         _ => None,
     });
+    // A machine that is offered no script, such as a held one, has only its address.
+    if url.is_none() && boot.has(|step| matches!(step, Step::Refused { protocol: Protocol::Dhcp, .. })) {
+        return None;
+    }
     let url = url.map_or_else(String::new, |url| format!(" {url}"));
     let us = scene.segment.address.map_or_else(|| "this server".to_owned(), |address| address.to_string());
     let (cause, certainty) = if scene.segment.is_half_open {

@@ -56,3 +56,15 @@ fn a_script_without_the_config_of_its_host() {
     assert_eq!(withheld_config(&tied.trace.steps()), None);
     untied(ipxe(), 5.0).see(40.0, Step::ConfigServed { octets: 9 }).stays_well(41.0);
 }
+
+#[test]
+fn a_held_machine_that_has_an_address_of_ours_was_offered_no_script() {
+    let held =
+        || Step::Refused { protocol: Protocol::Dhcp, reason: Reason::Held, message: Reason::Held.sentence().into() };
+    let story = Story::new().discover_as(0.0, 1, 0, DhcpClient::Ipxe).see(0.0, held());
+    let story = story.request_as(4.0, DhcpClient::Ipxe).see(4.0, held()).phase(Phase::Held);
+    for at in [8.0, 30.0, 60.0] {
+        let found = story.look(at).diagnosis.map(|found| (found.reason, found.certainty));
+        assert_eq!(found, Some((StallReason::Held, Certain)), "at {at}");
+    }
+}
