@@ -140,7 +140,6 @@ async fn follow_hosts(gate: &Arc<Gate>, consoles: &mut Consoles) {
             let (stop, until) = watch::channel(false);
             refused.remove(&mac);
             let mark = Arc::new(BootMark::default());
-            mark.is_off.store(power == Some(Power::Off), Ordering::Relaxed);
             let task = tokio::spawn(follow(gate.clone(), mac, mark.clone(), until));
             followers.insert(mac, Follower { bmc, boot, power, mark, stop: Some(stop), task });
         } else if refused.insert(mac) {
