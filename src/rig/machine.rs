@@ -99,7 +99,13 @@ impl Machine {
     /// # Errors
     /// QEMU does not answer.
     pub fn power_on(&mut self) -> io::Result<()> {
-        self.control.run("cont", json!({}))
+        self.control.run("cont", json!({})).map(drop)
+    }
+
+    /// Returns whether QEMU has stopped the machine, and says why in its log.
+    pub fn has_stopped(&mut self) -> bool {
+        // One whose QEMU has ended is seen by its console.
+        self.control.has_internal_error().unwrap_or(false)
     }
 
     /// Takes in what the console wrote at a time since power-on; returns it as plain text.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::plan::{Goal, Sought};
 
+/// Number of the console's lines that a report shows.
+const LAST_LINES: usize = 12;
 /// Maximum length of the text of a console that is searched.
 const MAX_TEXT: usize = 1 << 20;
 
@@ -40,6 +42,14 @@ impl ConsoleText {
             self.text.drain(..cut);
             self.start += cut;
         }
+    }
+
+    /// Returns the last lines that are not empty.
+    pub fn last_lines(&self) -> String {
+        let mut lines: Vec<&str> =
+            self.text.lines().rev().filter(|line| !line.trim().is_empty()).take(LAST_LINES).collect();
+        lines.reverse();
+        lines.join("\n")
     }
 
     /// Returns the offset after the first occurrence of a text at an offset or later.
@@ -320,5 +330,9 @@ mod tests {
         console.push("end");
         assert!(console.text.len() <= 2 * MAX_TEXT);
         assert!(console.find("begin", 0).is_none() && console.find("end", 0).is_some());
+        console.push("\n\n");
+        (0..14).for_each(|line| console.push(&format!("line {line}\n \n")));
+        let last = console.last_lines();
+        assert!(last.starts_with("line 2\n") && last.ends_with("\nline 13"), "{last}");
     }
 }

@@ -30,21 +30,21 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Runs a command.
+    /// Runs a command; returns its result.
     ///
     /// # Errors
     /// QEMU refuses the command, has ended, or does not answer in time.
-    pub fn run(&mut self, command: &str, arguments: Value) -> io::Result<()> {
+    pub fn run(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
         let request = json!({"execute": command, "arguments": arguments});
         self.0.get_mut().write_all(request.to_string().as_bytes())?;
         loop {
-            let answer = self.message()?;
+            let mut answer = self.message()?;
             if let Some(error) = answer.get("error") {
                 return Err(io::Error::other(format!("{command}: {}", error["desc"].as_str().unwrap_or_default())));
             }
             // Events come between the answers.
-            if answer.get("return").is_some() {
-                return Ok(());
+            if let Some(result) = answer.get_mut("return") {
+                return Ok(result.take());
             }
         }
     }
@@ -61,12 +61,20 @@ impl Qmp {
         Ok(())
     }
 
+    /// Returns whether QEMU has stopped the machine: KVM cannot go on with it.
+    ///
+    /// # Errors
+    /// Those of [`Qmp::run`].
+    pub fn has_internal_error(&mut self) -> io::Result<bool> {
+        Ok(self.run("query-status", json!({}))?["status"] == "internal-error")
+    }
+
     /// Writes the screen to a PNG file.
     ///
     /// # Errors
     /// Those of [`Qmp::run`].
     pub fn screenshot(&mut self, file: &Path) -> io::Result<()> {
-        self.run("screendump", json!({"filename": file, "format": "png"}))
+        self.run("screendump", json!({"filename": file, "format": "png"})).map(drop)
     }
 
     fn message(&mut self) -> io::Result<Value> {

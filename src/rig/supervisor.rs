@@ -19,6 +19,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::{Pid, getpid};
 use serde_json::json;
 
+use crate::fleet::text::printable_lines;
+
 use super::command_line::TCG;
 use super::control::{self, Call, Request};
 use super::lan::fault::Faults;
@@ -134,6 +136,7 @@ struct Rig<'a> {
     machines: Vec<Machine>,
     seen: Vec<Seen>,
     progress: Progress,
+    accelerator: &'static str,
     /// Terminals that follow the console of a machine.
     attached: Vec<(usize, UnixStream)>,
     /// The switch, which ends when the other half of this is dropped.
@@ -194,6 +197,7 @@ impl<'a> Rig<'a> {
             machines,
             seen,
             progress,
+            accelerator,
             attached,
             hosts,
             began,
@@ -303,11 +307,24 @@ impl<'a> Rig<'a> {
                 self.hosts[machine] = Some(host.name);
             }
         }
+        self.look_at_machines();
         (0..self.machines.len()).for_each(|machine| self.advance(machine));
         if is_fresh {
             self.progress.close_forbidden();
         }
         Ok(())
+    }
+
+    /// Looks for machines that KVM cannot go on with.
+    fn look_at_machines(&mut self) {
+        for (machine, seen) in self.machines.iter_mut().zip(&mut self.seen) {
+            if self.accelerator != TCG && !seen.has_ended && machine.has_stopped() {
+                seen.has_ended = true;
+                let (time, name) = (clock(self.began), &machine.name);
+                self.said
+                    .say(&format!("[{time}] {name}: QEMU has stopped it, with an error of KVM: see {name}.qemu.log"));
+            }
+        }
     }
 
     fn advance(&mut self, machine: usize) {
@@ -399,13 +416,16 @@ impl<'a> Rig<'a> {
             }
         };
         let mut reasons = BTreeMap::new();
-        for (machine, host) in self.machines.iter().zip(&self.hosts) {
+        for ((machine, host), seen) in self.machines.iter().zip(&self.hosts).zip(&self.seen) {
             let why = match host {
                 Some(host) => server::client(&["why", host]).unwrap_or_else(|error| error.to_string()),
                 None => "The server knows of no such machine: none of its frames asked for an address.\n".to_owned(),
             };
             write(&format!("{}.why.txt", machine.name), &why);
-            reasons.insert(machine.name.clone(), why);
+            let console = seen.console.last_lines();
+            let console = if console.is_empty() { "nothing was written on it" } else { console.as_str() };
+            let details = format!("{}\nThe end of its console:\n{console}", why.trim_end());
+            reasons.insert(machine.name.clone(), printable_lines(&details).into_owned());
         }
         if let Ok(timeline) = api::read(Path::new(server::SOCKET), "/api/v1/timeline") {
             write("timeline.json", &serde_json::to_string_pretty(&json!(timeline))?);
