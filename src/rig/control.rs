@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::termios::{OptionalActions, isatty, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub enum Request {
     Screenshot(String, PathBuf),
     /// Keys that are pressed at a machine.
     Press(String, Vec<String>),
-    /// The end of the rig.
+    /// The end of the rig. An expectation that is not met is its error.
     Down,
 }
 
@@ -108,14 +108,14 @@ fn line(mut stream: &UnixStream) -> io::Result<String> {
 /// # Errors
 /// No rig runs there, or it refuses.
 pub fn ask(output: &Path, request: &Request) -> anyhow::Result<String> {
-    let (text, _) = call(output, request)?;
+    let (answer, _) = call(output, request)?;
     if matches!(request, Request::Down) {
         outputs::wait_for_end(output)?;
     }
-    Ok(text)
+    answer.map_err(anyhow::Error::msg)
 }
 
-fn call(output: &Path, request: &Request) -> anyhow::Result<(String, UnixStream)> {
+fn call(output: &Path, request: &Request) -> anyhow::Result<(Result<String, String>, UnixStream)> {
     let path = format!("/proc/{}/root{SOCKET}", outputs::pid(output)?);
     let mut stream = UnixStream::connect(path).with_context(|| format!("no rig runs with {}", output.display()))?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -125,10 +125,11 @@ fn call(output: &Path, request: &Request) -> anyhow::Result<(String, UnixStream)
     // A console may be silent for long, and a terminal be stopped.
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)?;
-    match answer["error"].as_str() {
-        Some(error) => bail!("{error}"),
-        None => Ok((answer["text"].as_str().unwrap_or_default().to_owned(), stream)),
-    }
+    let answer = match answer["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(answer["text"].as_str().unwrap_or_default().to_owned()),
+    };
+    Ok((answer, stream))
 }
 
 /// Connects the terminal with the console of a machine, until Ctrl-] or the end of the rig.
@@ -136,7 +137,8 @@ fn call(output: &Path, request: &Request) -> anyhow::Result<(String, UnixStream)
 /// # Errors
 /// No rig runs there, or it has no such machine.
 pub fn attach(output: &Path, machine: String) -> anyhow::Result<()> {
-    let (text, stream) = call(output, &Request::Console(machine))?;
+    let (answer, stream) = call(output, &Request::Console(machine))?;
+    let text = answer.map_err(anyhow::Error::msg)?;
     let stdin = io::stdin();
     let before = isatty(&stdin).then(|| tcgetattr(&stdin)).transpose()?;
     if let Some(before) = &before {

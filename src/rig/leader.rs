@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getegid, geteuid, setsid};
 
 use super::outputs::{self, Options};
+use super::plan::Plan;
 use super::{Missing, RigExit, SpecError, requirements, server};
 
 /// This program.
@@ -132,18 +133,22 @@ fn lead(mut options: Options) -> anyhow::Result<RigExit> {
     let plan = options.plan()?;
     requirements::check(&plan)?;
     let _lock = options.lock(&plan)?;
+    let ended = run(&options, plan);
+    if !options.keep_disks {
+        options.remove_disposable();
+    }
+    ended.inspect_err(|error| outputs::log_error(&options.output, error))
+}
+
+fn run(options: &Options, plan: Plan) -> anyhow::Result<RigExit> {
     let directories = server::configure(&plan, &options.spec, &options.output, options.firmware_dir.as_ref())?;
     requirements::boot_programs(&directories)?;
     drop(plan);
     let signal_fd = take_signals()?;
     make_namespaces()?;
-    let child = start_supervisor(&options)?;
+    let child = start_supervisor(options)?;
     options.write_pid(child.id())?;
-    let ended = wait(child, &signal_fd, options.stays);
-    if !options.keep_disks {
-        options.remove_disposable();
-    }
-    ended.inspect_err(|error| outputs::log_error(&options.output, error))
+    wait(child, &signal_fd, options.stays)
 }
 
 /// Starts the supervisor as the first process of the new PID namespace.

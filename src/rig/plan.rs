@@ -121,8 +121,14 @@ pub fn parse(path: &Path, text: &str, is_file: &dyn Fn(&Path) -> bool) -> Result
         // The field that an error of an unknown or missing field is about is in its text only.
         let field = error.message.split('`').nth(1);
         let line = lines.line(error.path.parts(), field);
-        SpecError { path: path.to_owned(), line, message: error.to_string() }
+        SpecError { path: path.to_owned(), line, message: plain_types(&error.to_string()) }
     })?;
+    if let Some(index) = empty_host(&value) {
+        let field = format!("machines[{index}].host");
+        let line = lines.line(&parts(&field), None);
+        let message = format!("{field}: is empty: write host: {{}} for a host without an image, or leave it out");
+        return Err(SpecError { path: path.to_owned(), line, message });
+    }
     let base = path.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Checker { path, lines: &lines, base, is_file }.check(spec, &text)
 }
@@ -437,6 +443,25 @@ fn is_event(code: &str) -> bool {
     !read.is_err_and(|error| error.to_string().starts_with("unknown variant"))
 }
 
+/// Returns the index of the first machine whose `host` has no value.
+fn empty_host(spec: &Value) -> Option<usize> {
+    let machines = spec["machines"].as_array()?;
+    machines.iter().position(|machine| machine.get("host").is_some_and(Value::is_null))
+}
+
+/// Writes the types of Rust in an error as YAML has them.
+fn plain_types(message: &str) -> String {
+    let Some((before, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let plain = match expected.split_whitespace().next() {
+        Some("struct" | "map") => "a mapping",
+        Some("f64" | "f32") => "a number",
+        Some("u32" | "u64" | "usize") => "a whole number",
+        Some("sequence") => "a list",
+        _ => expected,
+    };
+    format!("{before}, expected {plain}")
+}
+
 /// Splits a path as an error shows it: `machines[0].disks[1].id`.
 fn parts(field: &str) -> Vec<PathPart> {
     let words = field.split(['.', '[', ']']).filter(|word| !word.is_empty());
@@ -499,6 +524,12 @@ mod tests {
             ("x: 1\nmachines: []", "ci/a.yaml:1: x: unknown field `x`"),
             ("machines:\n- name: a\n  memry: 1", "ci/a.yaml:3: machines[0].memry: unknown field `memry`"),
             ("machines:\n- name: a\n  cpu_cores: two", "ci/a.yaml:3: machines[0].cpu_cores: invalid type"),
+            ("- machines", "ci/a.yaml:1: invalid type: sequence, expected a mapping"),
+            (
+                "machines: [{name: a}]\nfaults: [{lose: much}]",
+                "ci/a.yaml:2: faults[0].lose: invalid type: string \"much\", expected a number",
+            ),
+            ("machines:\n- name: a\n  host:", "ci/a.yaml:3: machines[0].host: is empty: write host: {}"),
             ("machines:\n- name: a\n  boot_order: []", "ci/a.yaml:3: machines[0].boot_order: 0 is out of range"),
             (
                 "machines:\n- name: a\n  boot_order: [disk, BOOT_DEVICE_DISK]",

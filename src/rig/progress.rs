@@ -46,8 +46,8 @@ impl ConsoleText {
 
     /// Returns the last lines that are not empty.
     pub fn last_lines(&self) -> String {
-        let mut lines: Vec<&str> =
-            self.text.lines().rev().filter(|line| !line.trim().is_empty()).take(LAST_LINES).collect();
+        let lines = self.text.lines().rev().map(str::trim_end).filter(|line| !line.is_empty());
+        let mut lines: Vec<&str> = lines.take(LAST_LINES).collect();
         lines.reverse();
         lines.join("\n")
     }
@@ -159,6 +159,14 @@ impl Progress {
             break;
         }
         decided
+    }
+
+    /// Fails an expectation that was met: what follows from it could not be done.
+    pub fn fail(&mut self, index: usize, reason: String) {
+        if let GoalState::Met(since, at) = self.states[index] {
+            self.states[index] = GoalState::Failed(since, at, reason);
+            self.skip_rest(self.goals[index].machine);
+        }
     }
 
     /// Returns the expectation that a machine waits for.
@@ -273,6 +281,17 @@ mod tests {
         assert_eq!(progress.advance(0, &seen, Duration::from_secs(31)), [2]);
         assert_eq!(progress.advance(0, &seen, Duration::from_secs(51)), [3]);
         assert!(progress.is_over() && !progress.is_met());
+    }
+
+    #[test]
+    fn what_cannot_be_done_after_an_expectation_fails_it() {
+        let mut progress = Progress::new(vec![console("a", 5), console("b", 5)], &[1]);
+        let mut seen = Seen::default();
+        seen.console.push("a");
+        assert_eq!(progress.advance(0, &seen, Duration::from_secs(1)), [0]);
+        progress.fail(0, "no such key".into());
+        let failed = GoalState::Failed(Duration::ZERO, Duration::from_secs(1), "no such key".into());
+        assert_eq!(progress.states, [failed, GoalState::Skipped]);
     }
 
     #[test]

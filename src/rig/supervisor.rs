@@ -232,7 +232,11 @@ impl<'a> Rig<'a> {
                     // It hears of the end by the lock of the output directory.
                     self.has_told = true;
                     let written = self.report();
-                    let said = written.as_ref().map(|()| String::new()).map_err(|error| format!("{error:#}"));
+                    let said = match &written {
+                        Ok(()) if self.progress.is_met() => Ok(String::new()),
+                        Ok(()) => Err("not every expectation is met: see junit.xml".to_owned()),
+                        Err(error) => Err(format!("{error:#}")),
+                    };
                     Call { request: Request::Down, stream }.answer(said);
                     written?;
                     return Ok(if self.progress.is_met() { RigExit::Met } else { RigExit::NotMet });
@@ -329,6 +333,7 @@ impl<'a> Rig<'a> {
 
     fn advance(&mut self, machine: usize) {
         for index in self.progress.advance(machine, &self.seen[machine], self.began.elapsed()) {
+            self.press_keys(machine, index);
             let Some((goal, state)) = self.progress.states().nth(index) else { continue };
             let name = &self.machines[goal.machine].name;
             let line = format!("[{}] {}", clock(self.began), summary::line(name, goal, state));
@@ -338,12 +343,17 @@ impl<'a> Rig<'a> {
                 }
                 _ => None,
             };
-            let (press, is_met) = (goal.press.clone(), matches!(state, GoalState::Met(..)));
             self.said.say(&line);
             error.iter().for_each(|error| self.said.say(error));
-            if is_met && let Err(error) = self.machines[machine].press(&press) {
-                self.said.say(&format!("{}: keys not pressed: {error}", self.machines[machine].name));
-            }
+        }
+    }
+
+    /// Presses the keys of an expectation that is met. One whose keys QEMU refuses is not.
+    fn press_keys(&mut self, machine: usize, index: usize) {
+        let Some((goal, GoalState::Met(..))) = self.progress.states().nth(index) else { return };
+        let keys = goal.press.clone();
+        if let Err(error) = self.machines[machine].press(&keys) {
+            self.progress.fail(index, format!("keys not pressed: {error}"));
         }
     }
 
@@ -415,6 +425,11 @@ impl<'a> Rig<'a> {
                 unwritten.get_or_insert(anyhow::Error::new(error).context(file.display().to_string()));
             }
         };
+        let faults: Vec<_> = self.plan.faults.iter().map(ToString::to_string).collect();
+        let faults = match faults.is_empty() {
+            true => String::new(),
+            false => format!("\nFaults of the rig's LAN: {}", faults.join("; ")),
+        };
         let mut reasons = BTreeMap::new();
         for ((machine, host), seen) in self.machines.iter().zip(&self.hosts).zip(&self.seen) {
             let why = match host {
@@ -424,7 +439,7 @@ impl<'a> Rig<'a> {
             write(&format!("{}.why.txt", machine.name), &why);
             let console = seen.console.last_lines();
             let console = if console.is_empty() { "nothing was written on it" } else { console.as_str() };
-            let details = format!("{}\nThe end of its console:\n{console}", why.trim_end());
+            let details = format!("{}{faults}\nThe end of its console:\n{console}", why.trim_end());
             reasons.insert(machine.name.clone(), printable_lines(&details).into_owned());
         }
         if let Ok(timeline) = api::read(Path::new(server::SOCKET), "/api/v1/timeline") {

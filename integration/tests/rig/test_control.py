@@ -63,6 +63,16 @@ def test_down_ends_it_and_writes_the_reports(up):
     assert up.ask("up", "status").returncode == 1
 
 
+def test_down_fails_where_an_expectation_is_not_met(unprivileged):
+    spec = unprivileged.write("early.yaml", MENU + 'expect: [{console: "no such text"}]\n')
+    code, printed = unprivileged.run("up", spec, "early")
+    assert code == 0, printed
+    said = unprivileged.ask("early", "down")
+    assert said.returncode == 1 and "not every expectation is met" in said.stderr, said
+    assert 'errors="1"' in (unprivileged.folder / "early/junit.xml").read_text(), "it is not decided"
+    assert_nothing_left(unprivileged)
+
+
 def test_what_a_killed_rig_left_is_no_rig(up):
     """The number of its process may be that of another one now."""
     (up.folder / "up/.pid").write_text(str(os.getpid()))

@@ -21,8 +21,15 @@ def test_what_is_not_met_is_explained(user):
     spec = user.write("unmet.yaml", "dhcp: proxy\n" + MENU + 'faults: [{drop: dhcp}]\nexpect: [{event: offer, within: 20s}, {console: "iPXE shell"}]\n')
     code, printed = user.run("test", spec, "unmet", "--strict")
     assert code == 1 and "NOT MET: not within 20.0 s" in printed and "Why vm1 is not there:" in printed, printed
+    assert "Faults of the rig's LAN: drop dhcp\nThe end of its console:\n" in printed and "iPXE" in printed.split("The end of its console:")[1], printed
     report = (user.folder / "unmet/junit.xml").read_text()
     assert 'failures="1"' in report and "<skipped/>" in report and 'message="not within 20.0 s"' in report
+
+
+def test_keys_that_qemu_refuses_fail_their_expectation(user):
+    spec = user.write("keys.yaml", MENU + 'expect: [{console: "iPXE shell", press: [nokey]}]\n')
+    code, printed = user.run("test", spec, "keys")
+    assert code == 1 and "NOT MET: keys not pressed: send-key: " in printed and "0 of 1 expectations met" in printed, printed
 
 
 def test_a_lan_that_loses_and_delays_is_still_booted_over(user):

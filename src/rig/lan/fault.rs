@@ -43,6 +43,29 @@ pub enum Fault {
     },
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let macs = match self {
+            Self::Drop { traffic, after, macs } => {
+                write!(to, "drop {traffic}")?;
+                if *after > 0 {
+                    write!(to, " after {after} octets")?;
+                }
+                macs
+            }
+            Self::Lose { millionths, macs } => {
+                write!(to, "lose {} % of the frames", f64::from(*millionths) / 10_000.0)?;
+                macs
+            }
+            Self::Delay { time, macs } => {
+                write!(to, "delay frames by {} ms", time.as_millis())?;
+                macs
+            }
+        };
+        macs.iter().flatten().try_for_each(|mac| write!(to, " of {mac}"))
+    }
+}
+
 /// Packets between a machine and a server's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
@@ -50,6 +73,16 @@ pub enum Traffic {
     Tftp,
     /// UDP or TCP with this port of the server.
     Port(u16),
+}
+
+impl std::fmt::Display for Traffic {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (Self::NAMES.iter().find(|(_, known)| known == self), self) {
+            (Some((name, _)), _) => to.write_str(name),
+            (None, Self::Port(port)) => write!(to, "port {port}"),
+            (None, Self::Tftp) => write!(to, "port {TFTP}"),
+        }
+    }
 }
 
 impl Traffic {
@@ -201,6 +234,24 @@ mod tests {
         assert_eq!(faults.fate(&udp(2070, 40_000, 4, false), false), Fate::Drop);
         assert_eq!(faults.fate(&udp(2071, 69, 30, false), false), Fate::Drop);
         assert_eq!(faults.fate(&udp(68, 67, 300, false), false), Fate::Pass);
+    }
+
+    #[test]
+    fn a_fault_is_named_in_words() {
+        let macs = Some(vec![Mac(VM)]);
+        let rows = [
+            (Fault::Drop { traffic: Traffic::Port(4011), after: 0, macs: None }, "drop proxydhcp"),
+            (
+                Fault::Drop { traffic: Traffic::Tftp, after: 40_000, macs },
+                "drop tftp after 40000 octets of 02:00:00:00:00:01",
+            ),
+            (Fault::Drop { traffic: Traffic::Port(443), after: 0, macs: None }, "drop port 443"),
+            (Fault::Lose { millionths: 25_000, macs: None }, "lose 2.5 % of the frames"),
+            (Fault::Delay { time: Duration::from_millis(20), macs: None }, "delay frames by 20 ms"),
+        ];
+        for (fault, expected) in rows {
+            assert_eq!(fault.to_string(), expected);
+        }
     }
 
     #[test]

@@ -12,9 +12,10 @@ use super::summary::{Case, title};
 pub fn report(name: &str, cases: &[Case<'_>], total: Duration, details: impl Fn(&str) -> String) -> String {
     let count = |wanted: fn(&GoalState) -> bool| cases.iter().filter(|(.., state)| wanted(state)).count();
     let failures = count(|state| matches!(state, GoalState::Failed(..)));
-    let skipped = count(|state| matches!(state, GoalState::Skipped | GoalState::Pending));
+    let skipped = count(|state| *state == GoalState::Skipped);
+    let undecided = count(|state| *state == GoalState::Pending);
     let (name, time) = (escaped(name), total.as_secs_f64());
-    let head = format!("name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"0\"", cases.len());
+    let head = format!("name=\"{name}\" tests=\"{}\" failures=\"{failures}\" errors=\"{undecided}\"", cases.len());
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {head} time=\"{time:.3}\">\n\
          <testsuite {head} skipped=\"{skipped}\" time=\"{time:.3}\">\n"
@@ -32,7 +33,10 @@ pub fn report(name: &str, cases: &[Case<'_>], total: Duration, details: impl Fn(
                 let (reason, details) = (escaped(reason), escaped(&details(machine)));
                 writeln!(xml, "><failure message=\"{reason}\">{details}</failure></testcase>")
             }
-            GoalState::Pending | GoalState::Skipped => writeln!(xml, "><skipped/></testcase>"),
+            GoalState::Pending => {
+                writeln!(xml, "><error message=\"the rig was ended before it was decided\"/></testcase>")
+            }
+            GoalState::Skipped => writeln!(xml, "><skipped/></testcase>"),
         };
     }
     xml + "</testsuite>\n</testsuites>\n"
@@ -59,20 +63,22 @@ mod tests {
             press: Vec::new(),
             line: 1,
         };
-        let goals = [goal("a<b"), goal("\u{1b}c"), goal("d")];
+        let goals = [goal("a<b"), goal("\u{1b}c"), goal("d"), goal("e")];
         let second = Duration::from_secs(1);
         let states = [
             GoalState::Met(Duration::ZERO, second),
             GoalState::Failed(second, second * 3, "not within 2.0 s".into()),
             GoalState::Skipped,
+            GoalState::Pending,
         ];
         let cases: Vec<Case<'_>> = goals.iter().zip(&states).map(|(goal, state)| ("vm", goal, state)).collect();
         let xml = report("r", &cases, second * 3, |_| "why & where".into());
         for part in [
-            "tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\" time=\"3.000\"",
+            "tests=\"4\" failures=\"1\" errors=\"1\" skipped=\"1\" time=\"3.000\"",
             "<testcase classname=\"r.vm\" name=\"console &quot;a&lt;b&quot;\" time=\"1.000\"/>",
             "time=\"2.000\"><failure message=\"not within 2.0 s\">why &amp; where</failure></testcase>",
             "><skipped/></testcase>",
+            "><error message=\"the rig was ended before it was decided\"/></testcase>",
         ] {
             assert!(xml.contains(part), "{part}: {xml}");
         }

@@ -29,7 +29,8 @@ pub fn markdown(name: &str, cases: &[Case<'_>]) -> String {
         let result = match state {
             GoalState::Met(since, at) => format!("met after {}", seconds(at.saturating_sub(*since))),
             GoalState::Failed(_, _, reason) => format!("**not met**: {reason}"),
-            GoalState::Pending | GoalState::Skipped => "skipped".to_owned(),
+            GoalState::Pending => "not decided".to_owned(),
+            GoalState::Skipped => "skipped".to_owned(),
         };
         text += &format!("| {machine} | {} | {result} |\n", title(goal).replace('|', "\\|"));
     }
