@@ -5,11 +5,29 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::evidence::{DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, Step, TransferOutcome, Uptime};
+use super::evidence::{
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, FileTransfer, Step, TransferOutcome, Uptime,
+};
 
 /// The steps of one machine, oldest first. Bounded: the oldest step gives way to a new one.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct BootTrace(VecDeque<Evidence>);
+pub struct BootTrace(VecDeque<Kept>);
+
+/// A step that is kept. It fills one line of a CPU's cache: with a thousand machines that boot, each DHCP message finds the
+/// last steps of its machine in main memory.
+#[derive(Debug, Clone, PartialEq)]
+#[repr(align(64))]
+struct Kept {
+    /// Time of the first occurrence, in nanoseconds.
+    first: u64,
+    /// Time of the last occurrence, in nanoseconds.
+    last: u64,
+    /// Number of occurrences.
+    count: u32,
+    step: Step,
+}
+
+const _: () = assert!(size_of::<Kept>() == 64, "a step fills one line");
 
 impl BootTrace {
     /// Maximum number of steps of one machine: three to four boots.
@@ -23,7 +41,7 @@ impl BootTrace {
 
     /// Returns the steps, by the time of their first occurrence.
     pub fn steps(&self) -> Vec<Evidence> {
-        self.0.iter().cloned().collect()
+        self.0.iter().map(Kept::evidence).collect()
     }
 
     /// Returns the relays that the machine asked through.
@@ -36,15 +54,15 @@ impl BootTrace {
 
     /// Returns the time of the last step.
     pub fn last(&self) -> Option<Uptime> {
-        self.0.iter().map(|evidence| evidence.last).max()
+        self.0.iter().map(|kept| kept.last).max().map(Duration::from_nanos)
     }
 
     /// Records our offer of a boot file.
     pub fn record_offer(&mut self, file: &str, has_address: bool, delay: Option<Duration>, now: Uptime) {
-        let is_same = |known: &Evidence| matches!(&known.step, Step::Offered { file: known, .. } if **known == *file);
-        match self.recent(is_same, Evidence::is_discover) {
+        let is_same = |known: &Kept| matches!(&known.step, Step::Offered { file: known, .. } if **known == *file);
+        match self.recent(is_same, Kept::is_discover) {
             Some(known) => {
-                (known.last, known.count) = (now, known.count.saturating_add(1));
+                (known.last, known.count) = (nanoseconds(now), known.count.saturating_add(1));
                 if let Step::Offered { delay: longest, .. } = &mut known.step {
                     *longest = (*longest).max(delay);
                 }
@@ -66,7 +84,7 @@ impl BootTrace {
 
     /// Returns the octets of the reads that further ones are joined to.
     pub fn octets_read(&mut self) -> u64 {
-        let ends = |known: &Evidence| known.is_discover() || matches!(known.step, Step::Login { .. });
+        let ends = |known: &Kept| known.is_discover() || matches!(known.step, Step::Login { .. });
         match self
             .recent(|known| matches!(known.step, Step::Read { is_over: false, .. }), ends)
             .map(|known| &known.step)
@@ -78,8 +96,9 @@ impl BootTrace {
 
     /// Records a step. A repetition of a recent one is joined to it.
     pub fn record(&mut self, step: Step, now: Uptime) {
-        let is_same = |known: &Evidence| {
-            let is_in_time = !step.precedes_boot() || now.saturating_sub(known.last) < Self::JOIN_PAUSE;
+        let is_same = |known: &Kept| {
+            let is_in_time =
+                !step.precedes_boot() || now.saturating_sub(Duration::from_nanos(known.last)) < Self::JOIN_PAUSE;
             is_in_time && known.step.is_repeated_by(&step)
         };
         // The reads of a session are no repetition of those of the session before.
@@ -87,7 +106,7 @@ impl BootTrace {
         // Machines whose DISCOVERs are not heard begin again at their program, or at their script.
         let (is_program, is_script) = (step.requested_program().is_some(), matches!(step, Step::Script { .. }));
         let is_power = matches!(step, Step::PoweredOn | Step::PoweredOff);
-        let ends = |known: &Evidence| match &known.step {
+        let ends = |known: &Kept| match &known.step {
             Step::Login { .. } => is_read,
             Step::Script { .. } => is_program,
             Step::PoweredOn | Step::PoweredOff | Step::SolicitV6 => is_power && known.step != step,
@@ -97,7 +116,7 @@ impl BootTrace {
         match self.recent(is_same, ends) {
             Some(known) => {
                 if !known.step.is_end_of(&step) && !is_silent(&step) {
-                    known.last = now;
+                    known.last = nanoseconds(now);
                 }
                 if !matches!(step, Step::Download(_)) {
                     known.count = known.count.saturating_add(1);
@@ -110,7 +129,7 @@ impl BootTrace {
 
     /// Returns the newest step that a test admits, among the last few and not before one that ends the search: a new boot
     /// is no repetition of steps of the boot before.
-    fn recent(&mut self, test: impl Fn(&Evidence) -> bool, ends: impl Fn(&Evidence) -> bool) -> Option<&mut Evidence> {
+    fn recent(&mut self, test: impl Fn(&Kept) -> bool, ends: impl Fn(&Kept) -> bool) -> Option<&mut Kept> {
         for evidence in self.0.iter_mut().rev().take(Self::JOIN_WINDOW) {
             if test(evidence) {
                 return Some(evidence);
@@ -133,14 +152,15 @@ impl BootTrace {
                 None => drop(self.0.remove(1)),
             }
         }
-        self.0.push_back(Evidence { first: now, last: now, count: 1, step });
+        let now = nanoseconds(now);
+        self.0.push_back(Kept { first: now, last: now, count: 1, step });
     }
 
     /// Makes the oldest of several downloads of the image that are complete one with the reads: an installer loads
     /// thousands of files, and the steps before them are to stay.
     fn fold_downloads(&mut self) {
         let begin = self.0.len().saturating_sub(Self::JOIN_WINDOW);
-        let complete = |evidence: &Evidence| match &evidence.step {
+        let complete = |evidence: &Kept| match &evidence.step {
             Step::Download(download) if download.kind == DownloadKind::Image => {
                 (download.outcome == DownloadOutcome::Complete).then_some(download.octets)
             }
@@ -151,7 +171,7 @@ impl BootTrace {
         if places.count() + 1 < Self::MAX_DOWNLOADS {
             return;
         }
-        let is_read = |evidence: &Evidence| matches!(evidence.step, Step::Read { is_over: false, .. });
+        let is_read = |evidence: &Kept| matches!(evidence.step, Step::Read { is_over: false, .. });
         let end = self.0[place].last;
         match (begin..place).rev().find(|at| is_read(&self.0[*at])) {
             Some(at) => {
@@ -190,7 +210,17 @@ fn is_silent(step: &Step) -> bool {
     matches!(step, Step::Download(download) if download.outcome == DownloadOutcome::Silent)
 }
 
-impl Evidence {
+/// Returns a time in nanoseconds.
+fn nanoseconds(time: Uptime) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Kept {
+    fn evidence(&self) -> Evidence {
+        let Self { first, last, count, step } = self.clone();
+        Evidence { first: Duration::from_nanos(first), last: Duration::from_nanos(last), count, step }
+    }
+
     /// Returns whether this is a DISCOVER of a boot program.
     fn is_discover(&self) -> bool {
         matches!(self.step, Step::Discover { client: DhcpClient::Firmware(..) | DhcpClient::Ipxe, .. })
@@ -220,8 +250,9 @@ impl Step {
             (Self::Discover { xid, client, .. }, Self::Discover { xid: again, client: by, .. }) => {
                 xid == again && client == by
             }
-            (Self::Transfer { file, outcome, .. }, Self::Transfer { file: again, outcome: ended, .. }) => {
-                file == again && outcome == ended && *outcome == TransferOutcome::Silent
+            (Self::Transfer(transfer), Self::Transfer(again)) => {
+                let is_silent = |one: &FileTransfer| one.outcome == TransferOutcome::Silent;
+                transfer.file == again.file && is_silent(transfer) && is_silent(again)
             }
             (Self::Read { is_over: false, .. }, Self::Read { .. }) => true,
             (Self::Download(download), Self::Download(again)) => download.goes_on_as(again),
@@ -229,13 +260,13 @@ impl Step {
                 from_port == again || from_port.min(again) >= &1024
             }
             (Self::OtherInterface { .. }, Self::OtherInterface { .. }) => true,
-            _ => self == other && !matches!(self, Self::Transfer { .. } | Self::Login { .. }),
+            _ => self == other && !matches!(self, Self::Transfer(_) | Self::Login { .. }),
         }
     }
 
     /// Takes over how far a repeated step has come.
     fn take_progress_of(&mut self, again: Self) {
-        if matches!(self, Self::Read { .. } | Self::Transfer { .. } | Self::Download(_)) {
+        if matches!(self, Self::Read { .. } | Self::Transfer(_) | Self::Download(_)) {
             *self = again;
         }
     }

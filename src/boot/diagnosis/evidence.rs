@@ -126,7 +126,22 @@ pub struct TransferPace {
     pub window: u16,
 }
 
-/// A step of a boot.
+/// A TFTP transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileTransfer {
+    /// The file.
+    pub file: Box<str>,
+    /// The outcome.
+    pub outcome: TransferOutcome,
+    /// Octets that were acknowledged.
+    pub octets: u64,
+    /// Size of the file, in octets.
+    pub size: u64,
+    /// The pace that was agreed on, once the transfer is over.
+    pub pace: Option<TransferPace>,
+}
+
+/// A step of a boot. Small: a trace has many, and every DHCP message writes some.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The BMC was asked to switch the machine on or to restart it, or reported that it is on.
@@ -220,18 +235,7 @@ pub enum Step {
         port: u16,
     },
     /// A TFTP transfer ended, or stands.
-    Transfer {
-        /// The file.
-        file: Box<str>,
-        /// The outcome.
-        outcome: TransferOutcome,
-        /// Octets that were acknowledged.
-        octets: u64,
-        /// Size of the file, in octets.
-        size: u64,
-        /// The pace that was agreed on, once the transfer is over.
-        pace: Option<TransferPace>,
-    },
+    Transfer(Box<FileTransfer>),
     /// Somebody answered a packet of ours with an ICMP error.
     Unreachable {
         /// The sender of the error.
@@ -347,6 +351,14 @@ pub enum Step {
 }
 
 impl Step {
+    /// Returns the TFTP transfer that the step is, if it has this outcome.
+    pub fn transfer_with(&self, outcome: &TransferOutcome) -> Option<&FileTransfer> {
+        match self {
+            Self::Transfer(transfer) if transfer.outcome == *outcome => Some(transfer),
+            _ => None,
+        }
+    }
+
     /// Returns the boot program that the step is a request for. Boot scripts are none.
     pub fn requested_program(&self) -> Option<&str> {
         match self {

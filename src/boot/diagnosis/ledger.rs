@@ -287,10 +287,10 @@ fn mark(boot: &Boot<'_>, evidence: &Evidence) -> Option<(Uptime, LedgerStage)> {
         },
         Step::ProxyRequest { .. } => LedgerStage::Dhcp,
         Step::FileRequested { file, .. } if Progress::is_script(file) => LedgerStage::Script,
-        Step::Transfer { file, .. } if Progress::is_script(file) => return None,
+        Step::Transfer(transfer) if Progress::is_script(&transfer.file) => return None,
         Step::FileRequested { .. } | Step::HeadRequested { .. } => LedgerStage::Program,
         Step::Download(download) if download.kind == DownloadKind::Program => LedgerStage::Program,
-        Step::Transfer { outcome: TransferOutcome::Complete, .. } => LedgerStage::ProgramStart,
+        Step::Transfer(transfer) if transfer.outcome == TransferOutcome::Complete => LedgerStage::ProgramStart,
         Step::Script { action } => match action {
             ScriptStep::Attach | ScriptStep::Load => LedgerStage::Loader,
             ScriptStep::LocalDisk => LedgerStage::System,

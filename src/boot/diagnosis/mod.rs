@@ -31,8 +31,8 @@ use crate::fleet::{BootStage, Certainty, Host, StallReason};
 pub use boot_trace::BootTrace;
 pub use decided::is_decided_since;
 pub use evidence::{
-    DhcpClient, Download, DownloadKind, DownloadOutcome, ElsewhereRequest, Evidence, OtherOffer, ScriptStep, Step,
-    TransferOutcome, TransferPace, Uptime,
+    DhcpClient, Download, DownloadKind, DownloadOutcome, ElsewhereRequest, Evidence, FileTransfer, OtherOffer,
+    ScriptStep, Step, TransferOutcome, TransferPace, Uptime,
 };
 pub use scene::{Progress, withheld_config};
 pub use text::describe;

@@ -6,7 +6,9 @@ use crate::boot::Reason;
 use crate::fleet::{Architecture, BootStage, Certainty, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, Step, TransferOutcome, Uptime};
+use super::evidence::{
+    DhcpClient, Download, DownloadKind, DownloadOutcome, Evidence, FileTransfer, Step, TransferOutcome, Uptime,
+};
 use super::scene::{Boot, Progress, Refusal, Scene};
 use super::text::{plural, seconds, size};
 
@@ -37,7 +39,8 @@ struct Transfer<'a> {
 impl<'a> Transfer<'a> {
     fn of(evidence: &'a Evidence) -> Option<Self> {
         match &evidence.step {
-            Step::Transfer { file, outcome, octets, size, .. } => {
+            Step::Transfer(transfer) => {
+                let FileTransfer { file, outcome, octets, size, .. } = &**transfer;
                 Some(Self { evidence, file, outcome, octets: *octets, size: *size })
             }
             _ => None,
@@ -61,7 +64,9 @@ fn loaded_program<'a>(boot: &Boot<'a>) -> Option<(&'a str, Uptime)> {
         return None;
     }
     let (file, end) = boot.find_map(|evidence| match &evidence.step {
-        Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => Some((&**file, evidence.last)),
+        Step::Transfer(transfer) if transfer.outcome == TransferOutcome::Complete => {
+            Some((&*transfer.file, evidence.last))
+        }
         Step::Download(download) if download.outcome == DownloadOutcome::Complete => {
             Some((&*download.file, evidence.last))
         }
@@ -117,7 +122,7 @@ pub fn grub_refused(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
     let (file, end) = loaded_program(&boot)?;
     let is_grub = file.starts_with("grub") && file.ends_with(".efi");
-    let has_shim = boot.has(|step| matches!(step, Step::Transfer { file, .. } if file.starts_with("shim")));
+    let has_shim = boot.has(|step| matches!(step, Step::Transfer(transfer) if transfer.file.starts_with("shim")));
     if !is_grub || !has_shim || !scene.has_passed(end, Duration::from_secs(10)) {
         return None;
     }
@@ -233,7 +238,8 @@ pub fn wrong_program(scene: &Scene<'_>) -> Option<Finding> {
         _ => None,
     })?;
     let file = boot.find_map(|evidence| match &evidence.step {
-        Step::FileRequested { file, .. } | Step::Transfer { file, .. } => Some(&**file),
+        Step::FileRequested { file, .. } => Some(&**file),
+        Step::Transfer(transfer) => Some(&*transfer.file),
         _ => None,
     })?;
     let offered = boot.find_map(|evidence| match &evidence.step {
@@ -263,7 +269,7 @@ pub fn tftp_port_unreachable(scene: &Scene<'_>) -> Option<Finding> {
     let is_tftp = |port: u16| port == 69 || port >= 1024 && port != 4011;
     let unreachable = |step: &Step| matches!(step, Step::Unreachable { from_port, .. } if is_tftp(*from_port));
     let boot = scene.boot();
-    let is = |wanted: TransferOutcome| move |step: &Step| matches!(step, Step::Transfer { outcome, .. } if *outcome == wanted);
+    let is = |wanted: TransferOutcome| move |step: &Step| step.transfer_with(&wanted).is_some();
     // An answer to a request for a size that was given up is rejected as well; the transfer after it goes on.
     if boot.has(is(TransferOutcome::UnderWay)) && !boot.has(is(TransferOutcome::Silent)) {
         return None;
@@ -301,11 +307,7 @@ pub fn tftp_replies_lost(scene: &Scene<'_>) -> Option<Finding> {
     })?;
     let has_answered = boot.steps.iter().any(|step| {
         step.last >= evidence.first
-            && match &step.step {
-                Step::Transfer { outcome: TransferOutcome::Silent, octets, .. } => *octets > 0,
-                Step::Transfer { .. } => true,
-                _ => false,
-            }
+            && matches!(&step.step, Step::Transfer(one) if one.outcome != TransferOutcome::Silent || one.octets > 0)
     });
     if has_answered || evidence.count < 2 || !scene.has_passed(evidence.first, REPLY_TIMEOUT) {
         return None;
@@ -382,7 +384,7 @@ pub fn program_not_fetched(scene: &Scene<'_>) -> Option<Finding> {
     // Different sockets see the end of a probe and the next request, in any order.
     let count = |test: fn(&Step) -> bool| boot.steps.iter().filter(|evidence| test(&evidence.step)).count();
     let requests = count(|step| matches!(step, Step::FileRequested { .. }));
-    let probes = count(|step| matches!(step, Step::Transfer { outcome: TransferOutcome::Probed, .. }));
+    let probes = count(|step| step.transfer_with(&TransferOutcome::Probed).is_some());
     let asked_since = requests > probes;
     if asked_since || !scene.has_passed(evidence.last, PROBE_TIMEOUT) {
         return None;

@@ -66,14 +66,10 @@ impl Progress {
             },
             Step::ProxyRequest { .. } => Self::ProxyRequest,
             Step::FileRequested { .. } => Self::ProgramRequest,
-            Step::Transfer { file, outcome: TransferOutcome::Complete, .. } => {
-                if Self::is_script(file) {
-                    Self::Script
-                } else {
-                    Self::Program
-                }
+            Step::Transfer(transfer) if transfer.outcome == TransferOutcome::Complete => {
+                if Self::is_script(&transfer.file) { Self::Script } else { Self::Program }
             }
-            Step::Transfer { .. } => Self::ProgramRequest,
+            Step::Transfer(_) => Self::ProgramRequest,
             Step::HeadRequested { .. } => Self::ProgramRequest,
             Step::Download(download) => match (download.kind, download.outcome) {
                 (DownloadKind::Program, DownloadOutcome::Complete) => Self::Program,
@@ -163,7 +159,7 @@ impl<'a> Boot<'a> {
         let is_own = |step: &Step| match step {
             Step::WakeSent => false,
             Step::CompletedEarly => true,
-            Step::Transfer { outcome: TransferOutcome::Silent | TransferOutcome::Failed, .. } => false,
+            Step::Transfer(transfer) => !matches!(transfer.outcome, TransferOutcome::Silent | TransferOutcome::Failed),
             Step::Download(download) => download.outcome != DownloadOutcome::Silent,
             step => Progress::of(step).is_some(),
         };

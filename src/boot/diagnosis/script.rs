@@ -84,7 +84,7 @@ pub fn script_not_requested(scene: &Scene<'_>) -> Option<Finding> {
     let request = boot.find(|step| matches!(step, Step::Request { client: DhcpClient::Ipxe, .. }))?;
     // A program that loads another one gets its address first. Behind a relay iPXE waits for a router, up to 16 s.
     let loads = boot.steps.iter().any(|evidence| {
-        evidence.last > request.last && matches!(evidence.step, Step::FileRequested { .. } | Step::Transfer { .. })
+        evidence.last > request.last && matches!(evidence.step, Step::FileRequested { .. } | Step::Transfer(_))
     });
     // It came, and was refused.
     let came = boot.steps.iter().any(|evidence| {
@@ -126,7 +126,7 @@ pub fn script_unused(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     let (evidence, file, outcome) = boot.find_map(|evidence| match &evidence.step {
-        Step::Transfer { file, outcome, .. } => Some((evidence, &**file, outcome)),
+        Step::Transfer(transfer) => Some((evidence, &*transfer.file, &transfer.outcome)),
         _ => None,
     })?;
     let is_last = evidence.last + Duration::from_secs(2) >= scene.last_progress();

@@ -108,7 +108,8 @@ impl Story {
     }
 
     fn transfer_of(self, at: f64, file: &str, outcome: TransferOutcome, octets: u64) -> Self {
-        self.see(at, Step::Transfer { file: file.into(), outcome, octets, size: 250_000, pace: None })
+        let transfer = FileTransfer { file: file.into(), outcome, octets, size: 250_000, pace: None };
+        self.see(at, Step::Transfer(Box::new(transfer)))
     }
 
     fn transfer(self, at: f64, outcome: TransferOutcome, octets: u64) -> Self {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::evidence::{
-    DhcpClient, Download, DownloadOutcome, ElsewhereRequest, OtherOffer, ScriptStep, Step, TransferOutcome,
+    DhcpClient, Download, DownloadOutcome, ElsewhereRequest, FileTransfer, OtherOffer, ScriptStep, Step,
+    TransferOutcome,
 };
 
 /// Returns a duration for people: seconds up to two minutes, else minutes.
@@ -60,7 +61,7 @@ pub fn describe(step: &Step) -> String {
         Step::RequestV6 => "DHCPv6 REQUEST of firmware: another server answers it".to_owned(),
         Step::Refused { protocol, message, .. } => format!("refused over {}: {message}", protocol.name()),
         Step::FileRequested { file, port } => format!("TFTP request for {file} from port {port}"),
-        Step::Transfer { file, outcome, octets, size: whole, .. } => describe_transfer(file, outcome, *octets, *whole),
+        Step::Transfer(transfer) => describe_transfer(transfer),
         Step::Unreachable { by, code, from_port } => {
             format!("ICMP unreachable (code {code}) of {by} for a packet from our port {from_port}")
         }
@@ -123,8 +124,9 @@ fn describe_offer(offer: &OtherOffer) -> String {
     text
 }
 
-fn describe_transfer(file: &str, outcome: &TransferOutcome, octets: u64, whole: u64) -> String {
-    let of = format!("{} of {}", size(octets), size(whole));
+fn describe_transfer(transfer: &FileTransfer) -> String {
+    let FileTransfer { file, outcome, octets, size: whole, .. } = transfer;
+    let (of, whole) = (format!("{} of {}", size(*octets), size(*whole)), *whole);
     match outcome {
         TransferOutcome::UnderWay => format!("TFTP: {file} under way, at {of}"),
         TransferOutcome::Complete => format!("TFTP: {file} complete ({})", size(whole)),

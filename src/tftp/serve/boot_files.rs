@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::boot::diagnosis::{Step, TransferOutcome, TransferPace};
+use crate::boot::diagnosis::{FileTransfer, Step, TransferOutcome, TransferPace};
 use crate::boot::rehearsal::ServedFile;
 use crate::boot::{DropReason, Facts, Program, Reason, ScriptFormat, Stage};
 use crate::event::{Event, Protocol};
@@ -385,7 +385,8 @@ fn trace_transfer(
 ) {
     let pace = granted.map(|granted| TransferPace { block_size: granted.block_size, window: granted.window });
     if let Some(mac) = mac {
-        gate.trace(mac, Step::Transfer { file: file_name(asked).into(), outcome, octets, size, pace });
+        let transfer = FileTransfer { file: file_name(asked).into(), outcome, octets, size, pace };
+        gate.trace(mac, Step::Transfer(Box::new(transfer)));
     }
 }
 

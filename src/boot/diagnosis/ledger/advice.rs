@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::evidence::{DhcpClient, Evidence, ScriptStep, Step, TransferOutcome, Uptime};
+use super::super::evidence::{DhcpClient, Evidence, FileTransfer, ScriptStep, Step, TransferOutcome, Uptime};
 use super::super::scene::{Boot, Progress};
 use super::super::text::{plural, seconds, size};
 use super::{LedgerLine, LedgerStage, left_to_disk};
@@ -92,12 +92,12 @@ fn left_out(boot: &Boot<'_>) -> Option<String> {
 
 /// A transfer of a boot program that took long.
 fn slow_transfer(boot: &Boot<'_>) -> Option<String> {
-    let (file, octets, end, pace) = boot.find_map(|evidence| match &evidence.step {
-        Step::Transfer { file, outcome: TransferOutcome::Complete, octets, pace, .. } if !Progress::is_script(file) => {
-            Some((file, *octets, evidence.first, *pace))
-        }
-        _ => None,
+    let (transfer, end) = boot.find_map(|evidence| {
+        let transfer = evidence.step.transfer_with(&TransferOutcome::Complete)?;
+        (!Progress::is_script(&transfer.file)).then_some((transfer, evidence.first))
     })?;
+    let FileTransfer { file, octets, pace, .. } = transfer;
+    let (octets, pace) = (*octets, *pace);
     let begin = requested(boot, file, end)?.first;
     let took = end.saturating_sub(begin);
     if took <= SLOW_TRANSFER {

@@ -45,7 +45,7 @@ pub fn next_step(boot: &Boot<'_>, is_held: bool, install_timeout: Duration) -> O
         Progress::Address => (LedgerStage::Dhcp, "asks for its boot file", Some(network::BOOT_FILE_TIMEOUT)),
         Progress::ProxyRequest => (LedgerStage::Dhcp, "asks for its boot file", Some(network::PROXY_TIMEOUT)),
         Progress::ProgramRequest => {
-            let is_probed = |step: &Step| matches!(step, Step::Transfer { outcome: TransferOutcome::Probed, .. });
+            let is_probed = |step: &Step| step.transfer_with(&TransferOutcome::Probed).is_some();
             let wait = boot.steps.last().filter(|evidence| is_probed(&evidence.step)).map(|_| program::PROBE_TIMEOUT);
             (LedgerStage::Program, "loads its boot program", wait)
         }

@@ -23,10 +23,10 @@ pub fn note(boot: &Boot<'_>, stage: LedgerStage, time: Range<Uptime>) -> Option<
         }
         LedgerStage::Dhcp => dhcp(steps().map(|evidence| (evidence, &evidence.step)), &time),
         LedgerStage::Program => steps().find_map(|evidence| match &evidence.step {
-            Step::Transfer { file, outcome: TransferOutcome::Complete, size: whole, .. }
-                if !Progress::is_script(file) =>
+            Step::Transfer(transfer)
+                if transfer.outcome == TransferOutcome::Complete && !Progress::is_script(&transfer.file) =>
             {
-                Some(format!("{file}, {}", size(*whole)))
+                Some(format!("{}, {}", transfer.file, size(transfer.size)))
             }
             Step::Download(download) if download.kind == DownloadKind::Program => {
                 Some(format!("{}, {}, over HTTP", download.file, size(download.size)))

@@ -6,7 +6,7 @@ use super::*;
 use crate::boot::BootProtocol;
 use crate::boot::Protocol;
 use crate::boot::diagnosis::BootTrace;
-use crate::boot::diagnosis::evidence::{OtherOffer, TransferPace};
+use crate::boot::diagnosis::evidence::{FileTransfer, OtherOffer, TransferPace};
 use crate::fleet::{Architecture, HostSpec, HostStatus, Mac, Meta};
 
 use BootOutcome::{Installed, LocalDisk, PoweredOff, Restarted};
@@ -49,7 +49,8 @@ impl Seen {
     }
 
     fn transfer_of(self, seconds: f64, file: &str, outcome: TransferOutcome, octets: u64, pace: TransferPace) -> Self {
-        self.see(seconds, Step::Transfer { file: file.into(), outcome, octets, size: octets, pace: Some(pace) })
+        let transfer = FileTransfer { file: file.into(), outcome, octets, size: octets, pace: Some(pace) };
+        self.see(seconds, Step::Transfer(Box::new(transfer)))
     }
 
     fn script(self, seconds: f64, action: ScriptStep) -> Self {

@@ -26,12 +26,13 @@ impl Traffic {
         for (index, evidence) in steps.iter().enumerate() {
             let (sum, octets) = match &evidence.step {
                 // A transfer that ends is a step of its own.
-                Step::Transfer { file, outcome: TransferOutcome::UnderWay, .. }
-                    if has_end(&steps[index + 1..], file) =>
+                Step::Transfer(transfer)
+                    if transfer.outcome == TransferOutcome::UnderWay
+                        && has_end(&steps[index + 1..], &transfer.file) =>
                 {
                     continue;
                 }
-                Step::Transfer { octets, .. } => (&mut traffic.tftp, *octets),
+                Step::Transfer(transfer) => (&mut traffic.tftp, transfer.octets),
                 Step::Download(download) => (&mut traffic.http, download.octets),
                 Step::Read { octets, .. } if has_session => (&mut traffic.iscsi, *octets),
                 Step::Read { octets, .. } => (&mut traffic.http, *octets),
@@ -47,7 +48,7 @@ impl Traffic {
 
 /// Returns whether a later step is of a transfer of the same file.
 fn has_end(later: &[Evidence], file: &str) -> bool {
-    later.iter().any(|evidence| matches!(&evidence.step, Step::Transfer { file: other, .. } if **other == *file))
+    later.iter().any(|evidence| matches!(&evidence.step, Step::Transfer(other) if *other.file == *file))
 }
 
 #[cfg(test)]
@@ -55,14 +56,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::boot::diagnosis::{Download, DownloadKind, DownloadOutcome, TransferOutcome};
+    use crate::boot::diagnosis::{Download, DownloadKind, DownloadOutcome, FileTransfer, TransferOutcome};
 
     fn seen(count: u32, step: Step) -> Evidence {
         Evidence { first: Duration::ZERO, last: Duration::ZERO, count, step }
     }
 
     fn transfer(outcome: TransferOutcome, octets: u64) -> Evidence {
-        seen(1, Step::Transfer { file: "ipxe.efi".into(), outcome, octets, size: octets, pace: None })
+        let transfer = FileTransfer { file: "ipxe.efi".into(), outcome, octets, size: octets, pace: None };
+        seen(1, Step::Transfer(Box::new(transfer)))
     }
 
     fn download(octets: u64) -> Evidence {
