@@ -7,6 +7,8 @@ use super::plan::{Goal, Sought};
 
 /// Number of the console's lines that a report shows.
 const LAST_LINES: usize = 12;
+/// Maximum number of characters of each.
+const MAX_LINE: usize = 200;
 /// Maximum length of the text of a console that is searched.
 const MAX_TEXT: usize = 1 << 20;
 
@@ -44,10 +46,12 @@ impl ConsoleText {
         }
     }
 
-    /// Returns the last lines that are not empty.
+    /// Returns the last lines that are not empty, each with a mark before it: GitHub's runner takes a line that begins with
+    /// two colons for a command.
     pub fn last_lines(&self) -> String {
         let lines = self.text.lines().rev().map(str::trim_end).filter(|line| !line.is_empty());
-        let mut lines: Vec<&str> = lines.take(LAST_LINES).collect();
+        let cut = |line: &str| format!("| {}", line.chars().take(MAX_LINE).collect::<String>());
+        let mut lines: Vec<_> = lines.take(LAST_LINES).map(cut).collect();
         lines.reverse();
         lines.join("\n")
     }
@@ -161,12 +165,16 @@ impl Progress {
         decided
     }
 
-    /// Fails an expectation that was met: what follows from it could not be done.
+    /// Fails an expectation that was met: what follows from it could not be done. The rest of the machine's list is skipped,
+    /// with what was met at the same time.
     pub fn fail(&mut self, index: usize, reason: String) {
-        if let GoalState::Met(since, at) = self.states[index] {
-            self.states[index] = GoalState::Failed(since, at, reason);
-            self.skip_rest(self.goals[index].machine);
-        }
+        let GoalState::Met(since, at) = self.states[index] else { return };
+        let machine = self.goals[index].machine;
+        let later = self.goals.iter().zip(&mut self.states).skip(index);
+        later
+            .filter(|(goal, _)| goal.machine == machine && !goal.is_forbidden)
+            .for_each(|(_, state)| *state = GoalState::Skipped);
+        self.states[index] = GoalState::Failed(since, at, reason);
     }
 
     /// Returns the expectation that a machine waits for.
@@ -285,13 +293,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_after_an_expectation_fails_it() {
-        let mut progress = Progress::new(vec![console("a", 5), console("b", 5)], &[1]);
+        let mut progress = Progress::new(vec![console("a", 5), console("b", 5), console("c", 5)], &[1]);
         let mut seen = Seen::default();
-        seen.console.push("a");
-        assert_eq!(progress.advance(0, &seen, Duration::from_secs(1)), [0]);
+        seen.console.push("ab");
+        assert_eq!(progress.advance(0, &seen, Duration::from_secs(1)), [0, 1]);
         progress.fail(0, "no such key".into());
         let failed = GoalState::Failed(Duration::ZERO, Duration::from_secs(1), "no such key".into());
-        assert_eq!(progress.states, [failed, GoalState::Skipped]);
+        assert_eq!(progress.states, [failed, GoalState::Skipped, GoalState::Skipped]);
     }
 
     #[test]
@@ -352,6 +360,8 @@ mod tests {
         console.push("\n\n");
         (0..14).for_each(|line| console.push(&format!("line {line}\n \n")));
         let last = console.last_lines();
-        assert!(last.starts_with("line 2\n") && last.ends_with("\nline 13"), "{last}");
+        assert!(last.starts_with("| line 2\n") && last.ends_with("\n| line 13"), "{last}");
+        console.push(&"ä".repeat(3 * MAX_LINE));
+        assert_eq!(console.last_lines().lines().last().unwrap().chars().count(), MAX_LINE + 2);
     }
 }

@@ -14,7 +14,11 @@ const MAX_MESSAGE: u64 = 1 << 20;
 
 /// A connection to one QEMU.
 #[derive(Debug)]
-pub struct Qmp(BufReader<UnixStream>);
+pub struct Qmp {
+    stream: BufReader<UnixStream>,
+    /// Number of the last command. An answer that comes late is that of a command before.
+    command: u64,
+}
 
 impl Qmp {
     /// Takes up the connection.
@@ -24,7 +28,7 @@ impl Qmp {
     pub fn connect(stream: UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut qmp = Self(BufReader::new(stream));
+        let mut qmp = Self { stream: BufReader::new(stream), command: 0 };
         qmp.message()?; // the greeting
         qmp.run("qmp_capabilities", json!({}))?;
         Ok(qmp)
@@ -35,14 +39,18 @@ impl Qmp {
     /// # Errors
     /// QEMU refuses the command, has ended, or does not answer in time.
     pub fn run(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
-        let request = json!({"execute": command, "arguments": arguments});
-        self.0.get_mut().write_all(request.to_string().as_bytes())?;
+        self.command += 1;
+        let request = json!({"execute": command, "arguments": arguments, "id": self.command});
+        self.stream.get_mut().write_all(request.to_string().as_bytes())?;
         loop {
             let mut answer = self.message()?;
+            // Events, which have no number, come between the answers.
+            if answer["id"] != self.command {
+                continue;
+            }
             if let Some(error) = answer.get("error") {
                 return Err(io::Error::other(format!("{command}: {}", error["desc"].as_str().unwrap_or_default())));
             }
-            // Events come between the answers.
             if let Some(result) = answer.get_mut("return") {
                 return Ok(result.take());
             }
@@ -79,7 +87,7 @@ impl Qmp {
 
     fn message(&mut self) -> io::Result<Value> {
         let mut line = String::new();
-        if self.0.by_ref().take(MAX_MESSAGE).read_line(&mut line)? == 0 {
+        if self.stream.by_ref().take(MAX_MESSAGE).read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&line)?)

@@ -231,6 +231,10 @@ impl<'a> Rig<'a> {
                 Ok(Event::Call(Call { request: Request::Down, stream })) => {
                     // It hears of the end by the lock of the output directory.
                     self.has_told = true;
+                    // What must not happen until the end is decided by a look after everything else.
+                    if self.progress.is_decided() {
+                        self.look()?;
+                    }
                     let written = self.report();
                     let said = match &written {
                         Ok(()) if self.progress.is_met() => Ok(String::new()),
@@ -334,6 +338,7 @@ impl<'a> Rig<'a> {
     fn advance(&mut self, machine: usize) {
         for index in self.progress.advance(machine, &self.seen[machine], self.began.elapsed()) {
             self.press_keys(machine, index);
+            // One that was met at the same time as one whose keys are refused is skipped.
             let Some((goal, state)) = self.progress.states().nth(index) else { continue };
             let name = &self.machines[goal.machine].name;
             let line = format!("[{}] {}", clock(self.began), summary::line(name, goal, state));
