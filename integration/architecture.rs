@@ -119,6 +119,7 @@ const IO_EDGE: &[&str] = &[
     "gate/enrolment.rs",
     "gate/finishing.rs",
     "gate/hardware.rs",
+    "gate/install_begins.rs",
     "gate/installer.rs",
     "gate/ipxe_clients.rs",
     "gate/media.rs",

@@ -1,20 +1,13 @@
 //! Installers that said that they are done, and may come back for their medium.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
-
-use crate::boot::diagnosis::{BootTrace, Evidence, ScriptStep, Step, Uptime};
 use crate::boot::{Facts, Stage};
 use crate::fleet::lifecycle::Transition;
 use crate::fleet::{BootMode, BootTarget, Host, Image, Mac, Name, Phase};
 use crate::gate::Gate;
-use crate::store::now;
-
-/// Greatest difference between the time of a step and that of a record of the same moment.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
 /// The installs whose installer may still read from its medium after the install was reported complete: an installer
 /// reports in one of its last steps, and goes on reading.
@@ -28,8 +21,6 @@ pub struct FinishingInstalls(Mutex<HashMap<Mac, Finishing>>);
 struct Finishing {
     /// The image that the machine attached.
     image: Name,
-    /// Time at which it attached the image; `None` if that was not seen.
-    attached: Option<Instant>,
     /// Time at which the install was complete; `None` before.
     completed: Option<Instant>,
 }
@@ -51,11 +42,7 @@ impl FinishingInstalls {
     pub fn record_attached(&self, host: &Host, image: &Name, now: Instant) {
         let is_installing = matches!(host.status.phase, Phase::Assigned | Phase::Offered | Phase::Installing);
         if is_installing && host.spec.boot_mode == BootMode::Once {
-            self.insert(
-                host.spec.boot_mac_address,
-                Finishing { image: image.clone(), attached: Some(now), completed: None },
-                now,
-            );
+            self.insert(host.spec.boot_mac_address, Finishing { image: image.clone(), completed: None }, now);
         }
     }
 
@@ -70,16 +57,8 @@ impl FinishingInstalls {
                     finishing.completed.get_or_insert(now);
                 }
             }
-            false => self.insert(mac, Finishing { image: image.clone(), attached: None, completed: Some(now) }, now),
+            false => self.insert(mac, Finishing { image: image.clone(), completed: Some(now) }, now),
         }
-    }
-
-    /// Returns whether a machine attached an image at most so long ago, for an install that is not complete.
-    fn has_attached_within(&self, mac: Mac, age: Duration, now: Instant) -> bool {
-        let machines = self.machines();
-        let attached =
-            machines.get(&mac).filter(|finishing| finishing.completed.is_none()).and_then(|found| found.attached);
-        attached.is_some_and(|at| now.saturating_duration_since(at) <= age)
     }
 
     /// Forgets a machine that boots.
@@ -127,33 +106,6 @@ impl Gate {
     /// Notes that a transition may have completed a host's install.
     pub(super) fn note_completed(&self, host: &Host, transition: Transition) {
         self.finishing.record_completed(host, transition == Transition::Complete, Instant::now());
-    }
-
-    /// Returns the host of a machine whose install was requested while nothing of it was seen since: no script, no login, no
-    /// config. A report of completion then comes from the system that is to be replaced. `None` if that cannot be known: the
-    /// server started after the request, the clock went back, or there is no room for what was seen.
-    pub(super) fn unbegun_install(&self, mac: Mac) -> Option<Arc<Host>> {
-        let host = self.store.load().host_by_mac(mac).filter(|host| host.status.phase == Phase::Assigned)?;
-        let has_config = host.status.install.as_ref().is_some_and(|install| install.config_fetch_time.is_some());
-        let (requested, clock) = (host.status.phase_transition_time?, self.trace_clock());
-        let age = Duration::try_from(now().duration_since(requested) + CLOCK_TOLERANCE).ok()?;
-        let is_known = clock.time_of(Uptime::ZERO) <= requested;
-        if has_config || !is_known || self.finishing.has_attached_within(mac, age, Instant::now()) {
-            return None;
-        }
-        let is_since = |evidence: &Evidence| requested.duration_since(clock.time_of(evidence.last)) <= CLOCK_TOLERANCE;
-        let begins = |evidence: &Evidence| {
-            let is_begin = match evidence.step {
-                Step::Script { action } => matches!(action, ScriptStep::Attach | ScriptStep::Load),
-                Step::Login { .. } => true,
-                _ => false,
-            };
-            is_begin && is_since(evidence)
-        };
-        let is_full = |steps: &[Evidence]| steps.len() >= BootTrace::MAX_STEPS;
-        let has_begun =
-            self.traces.look_up(mac).is_some_and(|machine| is_full(&machine.steps) || machine.steps.iter().any(begins));
-        (!has_begun).then_some(host)
     }
 
     /// Returns whether a machine's install is complete.

@@ -12,6 +12,7 @@ mod finishing;
 pub mod fixture;
 mod hardware;
 pub mod identity;
+mod install_begins;
 mod installer;
 pub mod interfaces;
 mod ipxe_clients;
@@ -51,6 +52,7 @@ pub use crate::gate::config_delivery::RecordedDeliveries;
 pub use crate::gate::enrolment::EnrolmentBounds;
 pub use crate::gate::finishing::FinishingInstalls;
 pub use crate::gate::identity::IdentifiedClient;
+pub use crate::gate::install_begins::InstallBegins;
 pub use crate::gate::installer::{InstallerLines, LastFailure, LastLine};
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
@@ -71,6 +73,8 @@ pub struct Gate {
     pub ipxe_clients: RecentIpxeClients,
     /// The installs whose installer may still read from its medium.
     pub finishing: FinishingInstalls,
+    /// The requests that may have begun installs.
+    pub install_begins: InstallBegins,
     /// The kernel's neighbour table.
     pub neighbours: Neighbours,
     /// The filter of repeated timeline events.
@@ -108,6 +112,7 @@ impl Gate {
             counters: Arc::default(),
             ipxe_clients: RecentIpxeClients::default(),
             finishing: FinishingInstalls::default(),
+            install_begins: InstallBegins::default(),
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
             installer_lines: InstallerLines::default(),
@@ -326,6 +331,8 @@ impl Gate {
         let stage = self.login_stage(facts.mac, image);
         let host = self.store.load().host_by_mac(facts.mac);
         let attached = self.decide_attach(&Facts { stage, ..*facts }, &evidence, host, image)?;
+        let client = IdentifiedClient::new(facts, &evidence, judge(&evidence, Some(facts.mac)));
+        self.note_login(&client, &attached.host);
         self.note_attached(&attached.host, &attached.image);
         Ok(attached)
     }
@@ -420,7 +427,9 @@ impl Gate {
         if let Some(host) = self.unbegun_install(caller.facts.mac) {
             return Ok(host);
         }
-        self.advance(caller, Transition::Complete, None).await
+        let host = self.advance(caller, Transition::Complete, None).await?;
+        self.forget_begin(caller.facts.mac);
+        Ok(host)
     }
 
     /// Commits a transition of a host, with its event. The client's address is recorded only if it is tied to the

@@ -205,9 +205,8 @@ async fn no_script_and_no_config_leaves_while_the_state_cannot_be_written() {
     assert_eq!(gate.record_config_fetch(&caller, &config, None).await, Err(Reason::StoreUnavailable));
     let channel = crate::event::DeliveryChannel::Embedded;
     assert_eq!(gate.record_config_delivery(&caller.facts, &config, channel).await, Err(Reason::StoreUnavailable));
-    // The machine has a script of before.
-    let action = crate::boot::diagnosis::ScriptStep::Attach;
-    gate.trace(VM, crate::boot::diagnosis::Step::Script { action });
+    // The machine has attached its image before.
+    gate.note_login(&caller, &before);
     assert_eq!(gate.complete(&caller).await.err(), Some(Reason::StoreUnavailable));
     assert!(matches!(gate.insert(VM).await, Err(MediaError::Medium(_) | MediaError::Reason(Reason::StoreUnavailable))));
     let unknown = Facts { address: None, ..facts(OTHER, Stage::Rom) };
@@ -459,6 +458,28 @@ async fn an_installer_that_reported_completion_may_log_in_again_until_its_machin
     let caller = gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
     gate.complete(&caller).await.unwrap();
     assert_eq!(log_in(&gate), Err(Reason::InstallCompleted), "the installed system reports too");
+}
+
+#[tokio::test]
+async fn a_report_ends_no_install_that_only_others_have_asked_for() {
+    let caller_at = |gate: &Gate| gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
+    let elsewhere = |stage| Facts { address: Some(ELSEWHERE), ..facts(VM, stage) };
+    let live = "live".parse().unwrap();
+    let (gate, _) = assigned(site("hold")).await;
+    // Somebody whom nothing ties to the machine takes its script, and attaches its image.
+    let decided = gate.script(&elsewhere(Stage::Ipxe), None, Protocol::Http, None).await;
+    assert!(!decided.tied && decided.decision.verdict == Verdict::SanBoot("live".parse().unwrap()));
+    gate.note_untied_script(&elsewhere(Stage::Ipxe), &decided);
+    gate.trace_script(&elsewhere(Stage::Ipxe), &decided, crate::boot::ScriptFormat::Ipxe);
+    gate.attach(&elsewhere(Stage::IscsiLogin), None, &live).unwrap();
+    gate.trace(VM, crate::boot::diagnosis::Step::Login { image: "live".parse().unwrap() });
+    neighbour(&gate, ADDRESS, VM);
+    gate.complete(&caller_at(&gate)).await.unwrap();
+    assert_eq!(vm(&gate).status.phase, Phase::Assigned, "the report is of the system that is to be replaced");
+    // The machine itself attaches its image.
+    gate.attach(&facts(VM, Stage::IscsiLogin), None, &live).unwrap();
+    gate.complete(&caller_at(&gate)).await.unwrap();
+    assert_eq!(vm(&gate).status.phase, Phase::Installed);
 }
 
 #[tokio::test]

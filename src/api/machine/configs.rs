@@ -366,7 +366,6 @@ pub(super) fn code(reason: Reason) -> StatusCode {
 mod tests {
     use super::*;
     use crate::api::fixture::{ApiFixture, VM, host, peer, status_and_text};
-    use crate::boot::diagnosis::ScriptStep;
     use crate::fleet::Kind;
     use crate::http::peer::Serves;
 
@@ -497,10 +496,23 @@ mod tests {
         assert_eq!(fixture.machine("POST", "/phone_home").await.status(), StatusCode::OK);
         let steps = fixture.shared.gate.traces.look_up(VM).unwrap().steps;
         assert_eq!((fixture.phase(), &steps[0].step), (Phase::Assigned, &Step::CompletedEarly));
-        // A script for an address that nothing ties to the machine leaves the phase as it is.
-        fixture.shared.gate.trace(VM, Step::Script { action: ScriptStep::Attach });
-        fixture.machine("POST", "/phone_home").await;
-        assert_eq!(fixture.phase(), Phase::Installed);
+    }
+
+    #[tokio::test]
+    async fn a_script_request_in_a_machines_name_begins_no_install() {
+        let own = |ip: Value| host(json!({"image": "live", "bootConfigRef": "cfg", "ip": ip}));
+        // Where the script was asked from, and the phase after the report of the machine at its own address.
+        for (asked_from, expected) in [([10, 77, 0, 11], Phase::Assigned), ([10, 77, 0, 10], Phase::Installed)] {
+            let fixture = assigned(kickstart()).await;
+            fixture.put(Kind::BareMetalHost, own(Value::Null)).await;
+            let path = format!("/ipxe?mac={VM}");
+            let reply = fixture.send(Serves::Everything, peer(asked_from), "GET", &path, &[], "").await;
+            assert!(status_and_text(&reply).1.contains("sanboot"), "{:?}", reply.body());
+            assert_eq!(fixture.phase(), Phase::Assigned, "nothing ties the address to the machine");
+            fixture.put(Kind::BareMetalHost, own(json!("10.77.0.10"))).await;
+            assert_eq!(fixture.machine("POST", "/phone_home").await.status(), StatusCode::OK);
+            assert_eq!(fixture.phase(), expected, "{asked_from:?}");
+        }
     }
 
     #[test]

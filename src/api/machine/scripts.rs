@@ -82,6 +82,7 @@ async fn answer_script(
         false => {
             let decided = gate.script(facts, choice, Protocol::Http, peer.local).await;
             gate.trace_script(facts, &decided, format);
+            gate.note_untied_script(facts, &decided);
             decided
         }
     };
