@@ -108,6 +108,14 @@ def test_leases_appear_are_searched_and_ended(lan, site, open_window):
     window.errors.clear()
 
 
+def test_the_end_of_a_lease_is_a_sentence_of_the_activity(lan, site, open_window):
+    address = udhcpc(lan, lan.client("e", mac=MAC.format(5)))["ip"]
+    page = open_window().log_in(path="/ui/activity")
+    assert site.run("network", "end-lease", address).returncode == 0
+    line = page.locator("#activity li[data-event=lease_ended]").filter(has_text=address)
+    line.get_by_text(f"an operator ended its lease of {address}", exact=True).wait_for()
+
+
 def test_a_relay_and_another_server_appear(lan, site, open_window):
     window = open_window()
     page = window.log_in(path="/ui/network")

@@ -62,6 +62,8 @@ export function describe({ event, detail = {} }) {
       return `boot finished after ${duration(details.milliseconds / 1000)}: ${details.outcome.replaceAll("_", " ")}`;
     case "address_changed":
       return `address changed from ${details.from} to ${details.to}`;
+    case "lease_ended":
+      return `an operator ended its lease of ${details.address}`;
     default:
       return (
         details.message ??
