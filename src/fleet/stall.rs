@@ -32,6 +32,7 @@ stall_reasons! {
     NoNetworkBoot = "no_network_boot" => "switched on, and nothing was heard of it",
     BootOverrideIgnored = "boot_override_ignored" => "its BMC was to boot it from the network, and it booted something else",
     NoRequestRelayed = "no_request_relayed" => "switched on, and its network was never heard",
+    OldSystemRunning = "old_system_running" => "the system that is to be replaced runs, and the install has not begun",
     BmcFailed = "bmc_failed" => "its BMC does not do what is asked",
     FirstRequestLate = "first_request_late" => "its first requests did not arrive",
     RequestsLost = "requests_lost" => "its first requests were lost before they were read",

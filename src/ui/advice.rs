@@ -59,7 +59,7 @@ pub fn advice(reason: StallReason) -> &'static [Advice] {
     };
     use StallReason as R;
     match reason {
-        R::NoNetworkBoot => &[BootFromNetwork, Restart],
+        R::NoNetworkBoot | R::OldSystemRunning => &[BootFromNetwork, Restart],
         R::BootOverrideIgnored => &[Restart, PowerLog],
         R::BmcFailed => &[PowerLog],
         R::NoRequestRelayed | R::RelayUnreachable => &[Network],

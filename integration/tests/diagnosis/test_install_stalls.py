@@ -55,7 +55,7 @@ def its_config_has_no_such_file(machine):
     machine.fetch_config(script)
 
 
-@ROWS.stall("E8", "no_network_boot", CERTAIN, at=2, facts=["present system", "install stays due"])
+@ROWS.stall("E8", "old_system_running", CERTAIN, at=2, facts=["present system", "install stays due"])
 def the_system_that_is_to_be_replaced_starts(machine):
     machine.begin()
     machine.system_dhcp("systemd")

@@ -124,7 +124,7 @@ pub fn old_system_runs(scene: &Scene<'_>) -> Option<Finding> {
         return None;
     }
     Finding::new(
-        (BootStage::Power, StallReason::NoNetworkBoot),
+        (BootStage::Power, StallReason::OldSystemRunning),
         Certainty::Certain,
         format!(
             "It has not booted from the network since its install was requested: its present system runs, and reported \
