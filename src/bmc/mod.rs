@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::fleet::text::printable;
-use crate::fleet::{Bmc, Secret};
+use crate::fleet::{Bmc, PowerTransition, Secret};
 pub use crate::fleet::{BootDevice, Reset};
 
 pub mod client;
@@ -88,7 +88,7 @@ pub enum BmcError {
 
 impl BmcError {
     /// The reason of a BMC that is busy.
-    pub const BUSY: &str = "Busy";
+    pub const BUSY: &str = PowerTransition::BUSY;
 
     /// Returns the error without the password of the BMC, in printable characters and with at most `MAX_MESSAGE_LENGTH`
     /// characters of a message: the BMC's own messages are part of the text.

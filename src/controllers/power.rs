@@ -176,6 +176,10 @@ fn trace_report(gate: &Gate, mac: Mac, report: &PowerReport) {
             _ => {}
         }
     }
+    // A refusal for now is no event, and keeps the machine from its boot.
+    if let Some(change) = transition.filter(|change| change.waits_for_bmc()) {
+        gate.trace(mac, Step::BmcFailed { message: change.message.as_str().into(), is_final: false });
+    }
     // What this server asked for was recorded when the BMC accepted it.
     let is_answer = transition.is_some_and(|change| change.accepted.is_some_and(|done| done.reset.begins_boot()));
     match (was, report.power) {
@@ -316,6 +320,24 @@ mod tests {
         let found: Vec<_> = steps.into_iter().map(|evidence| (evidence.step, evidence.count)).collect();
         let failed = Step::BmcFailed { message: "no answer".into(), is_final: true };
         assert_eq!(found, [(Step::PoweredOn, 1), (Step::PoweredOff, 2), (failed, 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_for_now_is_a_step_until_it_is_given_up() {
+        let fixture = Fixture::new("hold");
+        let bmc = serde_json::json!({"address": "redfish://10.0.0.9", "username": "u", "password": "p"});
+        fixture.put_vm(serde_json::json!({"bmc": bmc})).await;
+        let bmc = fixture.vm().spec.bmc.clone().unwrap();
+        let mut change = PowerTransition::new(crate::fleet::PowerOperation::On, crate::store::now());
+        (change.reason, change.message) = (BmcError::BUSY.to_owned(), "in POST".to_owned());
+        for state in [TransitionState::Asked, TransitionState::Failed] {
+            change.state = state;
+            let report = PowerReport { transition: Some(Box::new(change.clone())), ..PowerReport::new(&bmc) };
+            trace_report(&fixture.gate, VM, &report);
+        }
+        let steps = fixture.gate.traces.look_up(VM).unwrap().steps;
+        let found: Vec<_> = steps.into_iter().map(|evidence| (evidence.step, evidence.count)).collect();
+        assert_eq!(found, [(Step::BmcFailed { message: "in POST".into(), is_final: false }, 1)]);
     }
 
     #[tokio::test]

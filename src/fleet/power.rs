@@ -137,6 +137,14 @@ pub struct PowerTransition {
 }
 
 impl PowerTransition {
+    /// The reason of a BMC that refuses for now: the machine is in its self-test, or the BMC starts or is overloaded.
+    pub const BUSY: &str = "Busy";
+
+    /// Returns whether the BMC refuses for now, and is asked again.
+    pub fn waits_for_bmc(&self) -> bool {
+        self.reason == Self::BUSY && !self.state.is_end()
+    }
+
     /// Returns a power change that nothing was done for yet.
     pub fn new(operation: PowerOperation, request_time: Timestamp) -> Self {
         Self {

@@ -34,6 +34,7 @@ stall_reasons! {
     NoRequestRelayed = "no_request_relayed" => "switched on, and its network was never heard",
     OldSystemRunning = "old_system_running" => "the system that is to be replaced runs, and the install has not begun",
     BmcFailed = "bmc_failed" => "its BMC does not do what is asked",
+    BmcBusy = "bmc_busy" => "its BMC refuses for now, and is asked again",
     FirstRequestLate = "first_request_late" => "its first requests did not arrive",
     RequestsLost = "requests_lost" => "its first requests were lost before they were read",
     NeighbourTableFull = "neighbour_table_full" => "the kernel's neighbour table is full",

@@ -61,7 +61,7 @@ pub fn advice(reason: StallReason) -> &'static [Advice] {
     match reason {
         R::NoNetworkBoot | R::OldSystemRunning => &[BootFromNetwork, Restart],
         R::BootOverrideIgnored => &[Restart, PowerLog],
-        R::BmcFailed => &[PowerLog],
+        R::BmcFailed | R::BmcBusy => &[PowerLog],
         R::NoRequestRelayed | R::RelayUnreachable => &[Network],
         R::OtherBootServer
         | R::DhcpServerClaimsBoot

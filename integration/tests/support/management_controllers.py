@@ -39,7 +39,7 @@ def sushy():
 
 
 EMULATOR = """
-SUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'
+SUSHY_EMULATOR_LISTEN_IP = '{address}'
 SUSHY_EMULATOR_LISTEN_PORT = {port}
 SUSHY_EMULATOR_FAKE_DRIVER = True
 SUSHY_EMULATOR_STATE_DIR = '{state}'
@@ -87,23 +87,30 @@ SUSHY_EMULATOR_DRIVES = {(UUID, '1'): [{'Id': '32ADF365C6C1B7BD', 'Name': 'Drive
 """
 
 
+def emulator_command(state, address, port, before="", more=""):
+    """Writes the files of sushy-tools' Redfish emulator, with one machine, and returns its command. `before` is run first, and `more`
+    is added to its configuration."""
+    sushy()
+    import bcrypt
+
+    (state / "users").write_text("admin:" + bcrypt.hashpw(b"password", bcrypt.gensalt(4)).decode() + "\n")
+    text = EMULATOR.format(address=address, port=port, state=state, port_end=port % 10) + f"SUSHY_EMULATOR_AUTH_FILE = '{state}/users'\n"
+    (state / "conf").write_text(text + more)
+    return [str(PLACE / "bin/python"), "-c", before + EMULATE, "--config", str(state / "conf")]
+
+
 def emulator(server, port, tls=False, hardware=False):
     """Starts sushy-tools' Redfish emulator with one machine; with `tls`, it has a new certificate each time; with `hardware`,
     its machine has processors, memory, a disk and two interfaces."""
     state = server.place / f"emulator{port}"
     state.mkdir(exist_ok=True)
-    text = EMULATOR.format(port=port, state=state, port_end=port % 10)
+    more = DISKS if hardware else ""
     if tls:
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bmc",
                         "-keyout", state / "key", "-out", state / "crt"], check=True, capture_output=True)
-        text += f"SUSHY_EMULATOR_SSL_CERT = '{state}/crt'\nSUSHY_EMULATOR_SSL_KEY = '{state}/key'\n"
-    sushy()
-    import bcrypt
-
-    (state / "users").write_text("admin:" + bcrypt.hashpw(b"password", bcrypt.gensalt(4)).decode() + "\n")
-    text += f"SUSHY_EMULATOR_AUTH_FILE = '{state}/users'\n"
-    (state / "conf").write_text(text + (DISKS if hardware else ""))
-    return Controller(state, port, "-c", (HARDWARE if hardware else "") + EMULATE, "--config", state / "conf")
+        more += f"SUSHY_EMULATOR_SSL_CERT = '{state}/crt'\nSUSHY_EMULATOR_SSL_KEY = '{state}/key'\n"
+    program, *words = emulator_command(state, "127.0.0.1", port, HARDWARE if hardware else "", more)
+    return Controller(state, port, *words, program=program)
 
 
 def fake_bmc(server, port):

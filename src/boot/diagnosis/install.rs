@@ -27,6 +27,8 @@ const DISK_BOOTS: usize = 3;
 const INSTALLER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Time after which a BMC that accepted to switch a machine on has done it.
 const POWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time after which a BMC that refuses for now keeps a machine from its boot.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of config requests of an installed system, and their time, after which it waits for us.
 const WAITING_REQUESTS: u32 = 5;
 const WAITING_TIME: Duration = Duration::from_secs(25);
@@ -397,6 +399,24 @@ fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     )
 }
 
+/// Returns the finding that the BMC has refused for now since a while.
+fn bmc_busy(scene: &Scene<'_>, refused: &Evidence, message: &str) -> Option<Finding> {
+    if !scene.has_passed(refused.last, BUSY_TIMEOUT) {
+        return None;
+    }
+    Finding::new(
+        (BootStage::Power, StallReason::BmcBusy),
+        Certainty::Certain,
+        format!(
+            "Its BMC{} has refused for {} what is asked of it, and is asked again: {message}",
+            bmc_address(scene),
+            seconds(scene.now.saturating_sub(refused.last))
+        ),
+        "wait: a BMC refuses while the machine is in its self-test, and while it starts or is updated; if it stays so, \
+         restart the BMC",
+    )
+}
+
 /// The BMC does not do what is asked, or says that it did, and the machine stays off.
 pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
@@ -405,6 +425,19 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     }
     let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
     let Step::BmcFailed { message, is_final } = &evidence.step else { return None };
+    let change = scene.host.and_then(|host| host.status.power_transition.as_deref());
+    if !is_final && let Some(change) = change {
+        match change.state {
+            TransitionState::Asked if change.waits_for_bmc() => return bmc_busy(scene, evidence, message),
+            TransitionState::Asked => {}
+            // It was refused, and the BMC has accepted it since.
+            TransitionState::Accepted
+            | TransitionState::Confirmed
+            | TransitionState::Sent
+            | TransitionState::Failed
+            | TransitionState::Replaced => return None,
+        }
+    }
     let is_pending = scene.host.is_some_and(|host| {
         awaits_power(&host.status) || (host.status.power_error.is_some() && host.status.phase != Phase::Installed)
     });

@@ -118,6 +118,21 @@ fn f_power() {
 fn f_wake_on_lan_confirms_nothing() {
     let story = Story::new().see(0.0, Step::WakeSent).waits(10.0, 300.0);
     let story =
+#[test]
+fn f3_the_bmc_is_busy() {
+    let busy = Step::BmcFailed { message: "503: in POST".into(), is_final: false };
+    let mut story = Story::new().see(2.0, busy);
+    let mut change = crate::fleet::PowerTransition::new(crate::fleet::PowerOperation::On, jiff::Timestamp::UNIX_EPOCH);
+    change.reason = crate::fleet::PowerTransition::BUSY.to_owned();
+    story.host.as_mut().unwrap().status.power_transition = Some(Box::new(change.clone()));
+    let mut story =
+        story.waits(3.0, 12.0).stalls(12.0, StallReason::BmcBusy, Certain, "for 10 s|asked again: 503: in POST");
+    // A shutdown that it accepts begins no boot.
+    (change.state, change.reason) = (crate::fleet::TransitionState::Accepted, String::new());
+    story.host.as_mut().unwrap().status.power_transition = Some(Box::new(change));
+    story.stays_well(13.0).see(14.0, Step::PoweredOn).stays_well(15.0);
+}
+
         story.stalls(300.0, StallReason::NoNetworkBoot, Possible, "Wake-on-LAN packets 5 min ago|on eth0|on already");
     story.discover(310.0, 1).stays_well(311.0);
     // Packets for a machine that boots change nothing; later ones are another boot.
