@@ -121,6 +121,36 @@ def the_installed_system_still_asks_for_its_metadata(machine):
     yield
 
 
+DECISION = 3  # seconds by which an operator's decision is clearly later than the machine's last step
+
+
+def install_and_lose_its_session(machine, decide):
+    """Installs until an operator decides otherwise; then the session breaks, and the installer logs in again."""
+    script = by_ipxe(machine)
+    session = machine.install(script, kilobytes=200)
+    machine.wait(DECISION)
+    decide()
+    session.stream.close()
+    status = machine.try_login(script.target, script.initiator)
+    assert status in ("0202", "0203"), f"the login is refused: {status}"
+
+
+@ROWS.stall("E12", "login_refused", CERTAIN, at=12, facts=["held until an operator decides", "<address>"])
+def an_operator_holds_it_amid_its_install(machine):
+    install_and_lose_its_session(machine, lambda: machine.lan.command("host", "hold", machine.name))
+    yield
+    machine.lan.command("host", "assign", machine.name, "--image", "live", "--config", "cfg")
+    boot_to_image(machine)
+
+
+@ROWS.stall("E12_release", "login_refused", CERTAIN, at=12, facts=["<address>", "request an install"])
+def an_operator_releases_it_amid_its_install(machine):
+    install_and_lose_its_session(machine, lambda: machine.lan.command("host", "localboot", machine.name))
+    yield
+    machine.reset()
+    boot_disk(machine, by_ipxe)
+
+
 @ROWS.stall("installer_failed", "installer_failed", CERTAIN, at=10, facts=["No usable disk was found"])
 def the_installer_reports_an_error(machine):
     script = by_ipxe(machine)

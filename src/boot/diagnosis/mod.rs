@@ -113,7 +113,12 @@ pub fn diagnose(steps: &[Evidence], host: Option<&Host>, segment: &Segment, now:
     // Of a machine that is off, no step is due.
     let rules = if scene.boot().off_at().is_some() { RULES_WHEN_OFF } else { RULES };
     let finding = rules.iter().find_map(|rule| rule(&scene));
-    let since = scene.last_progress();
+    // Of a machine that is refused, the refused request is the last step.
+    let is_refused = |found: &Finding| matches!(found.reason, StallReason::Held | StallReason::LoginRefused);
+    let since = match finding.as_ref().is_some_and(is_refused) {
+        true => scene.last_progress().max(scene.last_refusal()),
+        false => scene.last_progress(),
+    };
     let diagnosis = finding.map(|Finding { stage, reason, certainty, message, remedy }| Diagnosis {
         stage,
         reason,

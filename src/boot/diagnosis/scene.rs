@@ -322,6 +322,12 @@ impl<'a> Scene<'a> {
         self.boot().last()
     }
 
+    /// Returns the time of the last request of the machine that was refused; zero if none was.
+    pub fn last_refusal(&self) -> Uptime {
+        let refused = self.boot().find(|step| matches!(step, Step::Refused { .. } | Step::LoginRefused { .. }));
+        refused.map_or(Uptime::ZERO, |evidence| evidence.last)
+    }
+
     /// Returns whether some time has passed since another. Otherwise the machine is looked at again at that time.
     pub fn has_passed(&self, since: Uptime, wait: Duration) -> bool {
         let due = since + wait;

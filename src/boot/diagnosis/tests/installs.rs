@@ -49,10 +49,14 @@ fn e8_the_system_that_is_to_be_replaced_runs() {
 #[test]
 fn e12_a_host_that_is_held_in_its_install() {
     let held = Story::new().install(0.0, 1, 3_100_000).phase(Phase::Held).refused(20.0, Reason::Held);
-    held.stalls(21.0, StallReason::Held, Certain, "is held").phase(Phase::LocalBoot).stays_well(21.0);
+    let held = held.stalls(21.0, StallReason::Held, Certain, "is held");
+    // The decision to hold it came after its last step, and before the request that was refused.
+    assert_eq!(held.look(21.0).diagnosis.unwrap().since, Uptime::from_secs(20));
+    held.phase(Phase::LocalBoot).stays_well(21.0);
     let refused = Step::LoginRefused { target: "iqn:live".into(), reason: Some(Reason::Held), from: VM.into() };
     let held = Story::new().script(0.0, 1, ScriptStep::Attach).phase(Phase::Held).see(6.0, refused);
-    held.stalls(7.0, StallReason::LoginRefused, Certain, "held until an operator decides");
+    let held = held.stalls(7.0, StallReason::LoginRefused, Certain, "held until an operator decides");
+    assert_eq!(held.look(7.0).diagnosis.unwrap().since, Uptime::from_secs(6));
 }
 
 #[test]
@@ -115,10 +119,6 @@ fn f_power() {
 }
 
 #[test]
-fn f_wake_on_lan_confirms_nothing() {
-    let story = Story::new().see(0.0, Step::WakeSent).waits(10.0, 300.0);
-    let story =
-#[test]
 fn f3_the_bmc_is_busy() {
     let busy = Step::BmcFailed { message: "503: in POST".into(), is_final: false };
     let mut story = Story::new().see(2.0, busy);
@@ -133,6 +133,10 @@ fn f3_the_bmc_is_busy() {
     story.stays_well(13.0).see(14.0, Step::PoweredOn).stays_well(15.0);
 }
 
+#[test]
+fn f_wake_on_lan_confirms_nothing() {
+    let story = Story::new().see(0.0, Step::WakeSent).waits(10.0, 300.0);
+    let story =
         story.stalls(300.0, StallReason::NoNetworkBoot, Possible, "Wake-on-LAN packets 5 min ago|on eth0|on already");
     story.discover(310.0, 1).stays_well(311.0);
     // Packets for a machine that boots change nothing; later ones are another boot.
