@@ -6,8 +6,8 @@ use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
 use serde_json::Value;
 
-use crate::fleet::Kind;
 use crate::fleet::text::printable;
+use crate::fleet::{Kind, Mac};
 
 use super::client::ApiClient;
 use super::completion;
@@ -35,20 +35,41 @@ pub struct WhyArgs {
 /// Prints the diagnosis of a host, and the steps of its boots.
 ///
 /// # Errors
-/// The host does not exist, or the server refuses the request.
+/// The host does not exist and its machine was never seen, or the server refuses the request.
 pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Result<()> {
     let mut client = ApiClient::connect(connection_args).await?;
     let name = args.name.strip_prefix("baremetalhost/").or(args.name.strip_prefix("host/")).unwrap_or(&args.name);
-    let name = lookup::resolve(&mut client, KIND, &args.namespace, name).await?;
-    let path = object_path(KIND, &args.namespace, &name) + "/diagnosis";
-    let report = client.ask(Method::GET, &path, None).await?;
+    let (name, report) = match lookup::resolve(&mut client, KIND, &args.namespace, name).await {
+        Ok(name) => {
+            let report = client.ask(Method::GET, &diagnosis_path(&args.namespace, &name), None).await?;
+            (name, report)
+        }
+        Err(error) => report_of_ignored(&mut client, &args.namespace, name).await?.ok_or(error)?,
+    };
     match args.output {
         OutputFormat::Json | OutputFormat::Yaml => show(args.output, &report, &[]),
         OutputFormat::Table => {
-            let host = client.ask(Method::GET, &object_path(KIND, &args.namespace, &name), None).await?;
-            print(&text_of(&report, &notes(&host)))
+            let host = client.find(&object_path(KIND, &args.namespace, &name)).await?;
+            print(&text_of(&report, &host.as_ref().map(notes).unwrap_or_default()))
         }
     }
+}
+
+fn diagnosis_path(namespace: &str, name: &str) -> String {
+    object_path(KIND, namespace, name) + "/diagnosis"
+}
+
+/// Returns the report of a machine that has no host, since it is ignored, with the name that its host would have; `None` if
+/// the server never saw it, or the word is no MAC address.
+async fn report_of_ignored(
+    client: &mut ApiClient,
+    namespace: &str,
+    word: &str,
+) -> anyhow::Result<Option<(String, Value)>> {
+    let Ok(mac) = word.parse::<Mac>() else { return Ok(None) };
+    let name = mac.dashed();
+    let report = client.find(&diagnosis_path(namespace, &name)).await?;
+    Ok(report.map(|report| (name, report)))
 }
 
 /// Returns what is known of the next boot of a host before it (condition `BootReady`), and what has no effect on it.

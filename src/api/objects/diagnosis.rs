@@ -12,7 +12,7 @@ use crate::api::objects::write::find;
 use crate::api::state::Shared;
 use crate::boot::diagnosis::describe;
 use crate::fleet::text::printable;
-use crate::fleet::{Host, Key, Object, Stall};
+use crate::fleet::{Host, Key, Mac, Object, Stall};
 use crate::gate::Gate;
 use crate::http::reply::{self, Reply};
 
@@ -24,7 +24,7 @@ pub struct DiagnosisReport {
     api_version: &'static str,
     /// `Diagnosis`.
     kind: &'static str,
-    /// Name of the host.
+    /// Name of the host. Of a machine that is ignored, and has no host, its MAC address with dashes.
     host: String,
     /// The diagnosis; null while the boot goes on, or none was seen.
     diagnosis: Option<Stall>,
@@ -50,15 +50,33 @@ pub struct SeenStep {
 /// Answers GET .../diagnosis.
 ///
 /// # Errors
-/// 404: the host does not exist.
+/// 404: the host does not exist, and no machine with this MAC address was seen.
 pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
-    let Object::Host(host) = find(shared, key)? else { return Err(Status::no_route()) };
-    Ok(reply::json(StatusCode::OK, &report(&shared.gate, &host)))
+    let gate = &shared.gate;
+    let report = match find(shared, key) {
+        Ok(Object::Host(host)) => report(gate, &host),
+        Ok(Object::Image(_) | Object::BootConfig(_)) => return Err(Status::no_route()),
+        Err(missing) => match ignored_machine(gate, key) {
+            Some(mac) => report_of(gate, mac, key.name.to_string()),
+            None => return Err(missing),
+        },
+    };
+    Ok(reply::json(StatusCode::OK, &report))
+}
+
+/// Returns the machine that has no host, by the name that its host would have: its MAC address with dashes.
+fn ignored_machine(gate: &Gate, key: &Key) -> Option<Mac> {
+    let mac = key.name.as_str().parse::<Mac>().ok().filter(|mac| mac.is_dashed(key.name.as_str()))?;
+    let has_host = gate.store.load().host_by_mac(mac).is_some();
+    (!has_host && gate.traces.is_known(mac)).then_some(mac)
 }
 
 /// Returns why a host does not boot.
 pub fn report(gate: &Gate, host: &Host) -> DiagnosisReport {
-    let mac = host.spec.boot_mac_address;
+    report_of(gate, host.spec.boot_mac_address, host.metadata.name.to_string())
+}
+
+fn report_of(gate: &Gate, mac: Mac, host: String) -> DiagnosisReport {
     let machine = gate.traces.look_up(mac);
     let ledgers = machine.as_ref().map(|machine| gate.ledgers(machine)).unwrap_or_default();
     let steps = machine.map(|machine| machine.steps).unwrap_or_default();
@@ -72,7 +90,7 @@ pub fn report(gate: &Gate, host: &Host) -> DiagnosisReport {
     DiagnosisReport {
         api_version: "v1",
         kind: "Diagnosis",
-        host: host.metadata.name.to_string(),
+        host,
         diagnosis: gate.stalls.get(mac),
         steps: steps.collect(),
         ledger: ledgers.into_iter().map(|ledger| BootLedger::new(clock, ledger)).collect(),
