@@ -1,9 +1,14 @@
 """Boots that are well, some of them odd: nothing is ever said of them."""
 
+import re
+import types
+import uuid
+
 import pytest
 
 from support import diagnosis_checks as check
 from support.firmware import BIOS_ROM, IPXE_LINK, IPXE_ROM, TFTP_WAIT, UEFI_HTTP
+from support.firmware_tftp import TransferError
 from support.healthy_boots import (boot_by_4011, boot_by_autoexec, boot_disk, boot_over_http, boot_to_image, by_ipxe, install,
                                    install_by_kernel, read_slowly)
 from support.objects import HOSTS
@@ -148,6 +153,32 @@ def an_install_that_takes_long_and_reads_on(machine):
 @ROWS.healthy("Q_kernel", host={"image": "kernel"})
 def the_kernel_is_loaded_over_http(machine):
     install_by_kernel(machine, by_ipxe)
+
+
+@ROWS.healthy("Q_pxelinux", network="pxelinux", firmware=BIOS_ROM, program="pxelinux.0", host={"image": "kernel"})
+def pxelinux_finds_its_config_by_each_of_its_names(machine):
+    """The DHCP server's option 209 names a config first, which does not exist."""
+    for name in ("pxelinux.0", "ldlinux.c32"):
+        (machine.lan.firmware_dir / name).write_bytes(bytes(40_000))
+    file = machine.name_program()
+    machine.probe(file)
+    machine.fetch(file)
+    folder = file.removesuffix("pxelinux.0")
+    machine.fetch(f"{folder}ldlinux.c32")
+    with pytest.raises(TransferError):
+        machine.fetch(f"{folder}pxelinux.cfg/site")
+    address = machine.address.split(".")
+    names = [str(uuid.UUID(bytes=machine.uuid)), f"01-{machine.dashed}", "".join(f"{int(octet):02X}" for octet in address), "0A58", "default"]
+    [config] = {machine.fetch(f"{folder}pxelinux.cfg/{name}").decode() for name in names}
+    files = re.findall(r"(?:KERNEL|INITRD) (\S+)", config)
+    assert len(files) == 2, f"the config boots a kernel: {config}"
+    for path in files:
+        assert machine.fetch(folder + path), f"{path} is served over TFTP"
+    machine.reset()
+    machine.system_dhcp()
+    script = types.SimpleNamespace(token=re.search(r"/nocloud/([0-9a-f]+)/", config).group(1))
+    machine.fetch_config(script)
+    assert machine.complete(script) == 200, "the report is accepted"
 
 
 @ROWS.healthy("Q_waits_for_router")

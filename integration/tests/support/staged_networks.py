@@ -156,4 +156,4 @@ def plain():
 
 NETWORKS = {"main": MainLan, "strict": StrictLan, "addressless": AddresslessLan, "snooping": SnoopingLan, "claiming": ClaimingLan,
             "rival": RivalLan, "rogue": RogueLan, "relayed": plain, "stopped": plain,
-            "flooded": plain, "unheard": UnheardLan, "full_table": FullTableLan}
+            "flooded": plain, "pxelinux": MainLan, "unheard": UnheardLan, "full_table": FullTableLan}
