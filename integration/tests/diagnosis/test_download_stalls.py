@@ -79,7 +79,7 @@ def a_file_of_the_configured_directory_is_broken_off(machine):
         downloads.load("/files/initrd.gz")
 
 
-@ROWS.stall("D16", "kernel_silent", POSSIBLE, at=68, facts=["vmlinuz and initrd", r"4\.0 MB", "driver"], host={"image": "kernel"})
+@ROWS.stall("D16", "kernel_silent", POSSIBLE, at=68, clock=60, facts=["vmlinuz and initrd", r"4\.0 MB", "driver"], host={"image": "kernel"})
 def the_kernel_from_http_is_never_heard_of(machine):
     script = by_ipxe(machine)
     with machine.downloads(IPXE) as downloads:

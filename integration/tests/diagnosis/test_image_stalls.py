@@ -94,7 +94,7 @@ def its_memory_is_too_small_for_the_initrd(machine):
     machine.system_dhcp()
 
 
-@ROWS.stall("D5", "kernel_silent", POSSIBLE, at=70, facts=[r"\b[12](?:\.\d+)? ?(?:MB|MiB)|\b[12][,.]?\d{3}", "driver"])
+@ROWS.stall("D5", "kernel_silent", POSSIBLE, at=70, clock=60, facts=[r"\b[12](?:\.\d+)? ?(?:MB|MiB)|\b[12][,.]?\d{3}", "driver"])
 def the_kernel_is_never_heard_of(machine):
     session = machine.attach(by_ipxe(machine))
     machine.read(session, 2000)
@@ -102,7 +102,7 @@ def the_kernel_is_never_heard_of(machine):
     yield
 
 
-@ROWS.stall("D6", "medium_not_found", POSSIBLE, at=70, facts=["ISO|image", "sanhook|kernel|iBFT"])
+@ROWS.stall("D6", "medium_not_found", POSSIBLE, at=70, clock=60, facts=["ISO|image", "sanhook|kernel|iBFT"])
 def the_system_does_not_find_its_medium(machine):
     script = by_ipxe(machine)
     session = machine.attach(script)

@@ -25,7 +25,7 @@ def its_second_card_asks_for_its_config(machine):
     machine.fetch_config(script)
 
 
-@ROWS.stall("H10", "installer_silent", POSSIBLE, at=INSTALL_TIMEOUT + 10, network="strict", facts=[r"\b\d\d:\d\d(?::\d\d)?\b|ago|for \d+ s", "config"])
+@ROWS.stall("H10", "installer_silent", POSSIBLE, at=INSTALL_TIMEOUT + 10, clock=INSTALL_TIMEOUT, network="strict", facts=[r"\b\d\d:\d\d(?::\d\d)?\b|ago|for \d+ s", "config"])
 def the_installer_is_silent(machine):
     script = by_ipxe(machine)
     machine.install(script, kilobytes=200)
@@ -45,7 +45,7 @@ def the_report_comes_after_the_token_has_expired(machine):
     assert machine.complete(script) == 200, "it is accepted from the machine's own address"
 
 
-@ROWS.stall("E4", "file_missing", LIKELY, at=68, facts=["ks.cfg", "user-data"])
+@ROWS.stall("E4", "file_missing", LIKELY, at=68, clock=60, facts=["ks.cfg", "user-data"])
 def its_config_has_no_such_file(machine):
     script = by_ipxe(machine)
     machine.read(machine.attach(script), 200)

@@ -27,7 +27,7 @@ def ipxe_gets_no_address(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("H05", "script_not_requested", LIKELY, at=14, facts=[SERVER.replace(".", r"\."), r"\b80\b"])
+@ROWS.stall("H05", "script_not_requested", LIKELY, at=14, clock=10, facts=[SERVER.replace(".", r"\."), r"\b80\b"])
 def port_80_is_closed(machine):
     machine.boot_firmware()
     machine.block("output", "tcp dport 80 drop")

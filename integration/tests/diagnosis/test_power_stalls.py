@@ -5,7 +5,7 @@ from support.bmc_hosts import bmc
 from support.healthy_boots import boot_to_image
 from support.objects import HOSTS
 from support.stage import CERTAIN, LIKELY, POSSIBLE, Rows
-from support.staged_bmc import BMC, add_bmc
+from support.staged_bmc import BMC, add_bmc, add_emulator
 
 ROWS = Rows()
 
@@ -27,7 +27,22 @@ def the_password_of_the_bmc_is_wrong(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("F4", "bmc_failed", CERTAIN, at=32, facts=[r"\b3\d ?s\b|30 s", BMC.replace(".", r"\.")])
+@ROWS.stall("F3", "bmc_busy", CERTAIN, at=4, clock=10, facts=["in POST", "409", BMC.replace(".", r"\."), "wait"])
+def the_bmc_is_busy_for_a_while(machine):
+    """The machine is in its self-test, and sushy-tools' emulator refuses to switch it."""
+    in_post = add_emulator(machine, 8007)
+    in_post.touch()
+    machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
+    machine.begin()
+    machine.lan.change(HOSTS, machine.name, online=True)
+    machine.lan.until("the BMC has refused", lambda: "in POST" in str(machine.lan.host(machine.name)["status"].get("powerTransition")))
+    yield
+    in_post.unlink()
+    machine.lan.until("the machine is switched on", lambda: machine.lan.host(machine.name)["status"].get("power") == "on", 30)
+    boot_to_image(machine)
+
+
+@ROWS.stall("F4", "bmc_failed", CERTAIN, at=32, clock=30, facts=[r"\b3\d ?s\b|30 s", BMC.replace(".", r"\.")])
 def the_bmc_says_yes_and_does_nothing(machine):
     controller = add_bmc(machine, 8003, obeys=False)
     machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
@@ -39,7 +54,7 @@ def the_bmc_says_yes_and_does_nothing(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("A1", "no_network_boot", POSSIBLE, at=302, facts=["5 min", "lan0"], is_long=True)
+@ROWS.stall("A1", "no_network_boot", POSSIBLE, at=302, clock=300, facts=["5 min", "lan0"], is_long=True)
 def nothing_is_heard_of_it(machine):
     controller = add_bmc(machine, 8004, has_override=False)
     machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
@@ -50,7 +65,7 @@ def nothing_is_heard_of_it(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("A1_wake", "no_network_boot", POSSIBLE, at=302, facts=["Wake-on-LAN packets 5 min ago", "lan0", "by hand"], is_long=True)
+@ROWS.stall("A1_wake", "no_network_boot", POSSIBLE, at=302, clock=300, facts=["Wake-on-LAN packets 5 min ago", "lan0", "by hand"], is_long=True)
 def it_was_sent_wake_on_lan_packets(machine):
     machine.begin()
     machine.lan.command("host", "on", machine.name)
@@ -59,7 +74,7 @@ def it_was_sent_wake_on_lan_packets(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("F1", "boot_override_ignored", LIKELY, at=303, facts=["5 min", BMC.replace(".", r"\."), "booted something else"], is_long=True)
+@ROWS.stall("F1", "boot_override_ignored", LIKELY, at=303, clock=300, facts=["5 min", BMC.replace(".", r"\."), "booted something else"], is_long=True)
 def the_bmc_accepts_network_boot_and_the_machine_boots_something_else(machine):
     controller = add_bmc(machine, 8005)
     machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
@@ -71,7 +86,7 @@ def the_bmc_accepts_network_boot_and_the_machine_boots_something_else(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("A11", "no_request_relayed", POSSIBLE, at=302, facts=["5 min", r"10\.9\.3\.7", r"10\.88\.0\.2"], is_long=True, host={"ip": "10.9.3.7"})
+@ROWS.stall("A11", "no_request_relayed", POSSIBLE, at=302, clock=300, facts=["5 min", r"10\.9\.3\.7", r"10\.88\.0\.2"], is_long=True, host={"ip": "10.9.3.7"})
 def the_router_forwards_no_requests(machine):
     controller = add_bmc(machine, 8006)
     machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")

@@ -152,7 +152,7 @@ def secure_boot_refuses_the_program(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("B16", "program_silent", LIKELY, at=25, facts=[PROGRAM_NAME])
+@ROWS.stall("B16", "program_silent", LIKELY, at=25, clock=20, facts=[PROGRAM_NAME])
 def the_program_hangs(machine):
     machine.boot_firmware()
     machine.hang()
@@ -161,7 +161,7 @@ def the_program_hangs(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("B17", "script_unused", LIKELY, at=26, facts=[r"autoexec\.ipxe|script"])
+@ROWS.stall("B17", "script_unused", LIKELY, at=26, clock=20, facts=[r"autoexec\.ipxe|script"])
 def ipxe_does_nothing_with_its_script(machine):
     machine.boot_firmware()
     machine.start_ipxe()

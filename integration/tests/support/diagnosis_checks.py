@@ -2,10 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from support.stage import camel_case
+from support.stage import LOOK_INTERVAL, camel_case
+from support.waiting import slowness
+
+REFERENCE = Path(__file__).resolve().parents[3] / "docs/reference/stalls.md"
 
 
 def tests_of(rows):
@@ -44,9 +48,19 @@ def is_diagnosed(outcome):
     missing = outcome.missing_facts(diagnosis)
     assert not missing, said(f"the sentence has all facts: {missing} are missing")
     assert outcome.stood_at is not None and outcome.stood_at <= outcome.due_at, said(f"it stands within {outcome.due_at:.0f} s: {outcome.stood_at}")
+    is_documented(row)
+    took, limit = outcome.stood_at - outcome.staged_at, row.limit * slowness() + LOOK_INTERVAL
+    assert took <= limit, said(f"it stands {limit:.1f} s after the machine's last step: {took:.1f} s")
     before = [verdict for at, verdict in outcome.verdicts if at < outcome.stood_at and verdict] + outcome.told.events("stalled")
     other = {verdict["reason"] for verdict in before} - {row.reason, *row.hints}
     assert not other, said(f"nothing else was said before: {other}")
+
+
+def is_documented(row):
+    """Checks that the reference names the silence that is evidence of a row, if it is longer than others."""
+    line = next(line for line in REFERENCE.read_text().splitlines() if line.startswith("|") and f"`{row.reason}`" in line)
+    words = (f"{row.clock} s", f"{row.clock // 60} min", "install.timeout")
+    assert not row.clock or any(word in line for word in words), f"{REFERENCE.name} names the {row.clock} s of {row.reason}: {line}"
 
 
 def all_voices_agree(outcome):

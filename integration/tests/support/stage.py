@@ -19,6 +19,7 @@ from support.waiting import eventually, slowness
 
 CERTAIN, LIKELY, POSSIBLE = "certain", "likely", "possible"
 PATIENCE = 10  # seconds within which a diagnosis is due once its evidence is complete, and is taken back once the machine goes on
+MARGIN = 3  # seconds after a longer silence that is evidence itself: the machine is looked at every second, after a pause
 LOOK_INTERVAL = 0.4  # seconds between two looks at a diagnosis
 FIRST = 3.0  # seconds from the start of a LAN's server to the power-on of its first machine
 STAGGER = 0.15  # seconds between the power-on of two machines of a LAN
@@ -31,7 +32,8 @@ class Row:
 
     `at`: seconds from the first DISCOVER at which the evidence is complete. `facts`: patterns that the sentence or the remedy contains;
     <address>, <mac> and <name> stand for those of the machine. `hints`: other reasons that may be said before. `host`: fields of the
-    host's spec. `program`: the boot program of this machine alone. `goes_on`: whether the story has an end after its stall.
+    host's spec. `clock`: seconds of silence after the last step of the story that are evidence themselves, if they are so many that
+    PATIENCE does not do; docs/reference/stalls.md names them. `program`: the boot program of this machine alone. `goes_on`: whether the story has an end after its stall.
     `is_shared`: whether the log and the timeline have it for the segment, and not for this host."""
 
     id: str
@@ -39,6 +41,7 @@ class Row:
     reason: str = None
     certainty: tuple = ()
     at: float = 0
+    clock: float = 0
     facts: tuple = ()
     hints: tuple = ()
     network: str = "main"
@@ -57,6 +60,11 @@ class Row:
     def name(self):
         return self.id.lower().replace("_", "-")
 
+    @property
+    def limit(self):
+        """Seconds from the last step of the story until the diagnosis stands, on a quiet machine."""
+        return max(PATIENCE, self.clock + MARGIN if self.clock else 0)
+
 
 class Rows(list):
     """The rows of one test module."""
@@ -65,7 +73,7 @@ class Rows(list):
         """Adds the decorated function as the story of a stall."""
         def add(story):
             sure = (certainty,) if isinstance(certainty, str) else tuple(certainty)
-            self.append(Row(id, story, reason, sure, at, tuple(facts), goes_on=has_more_after_yield(story), **more))
+            self.append(Row(id, story, reason, sure, at, facts=tuple(facts), goes_on=has_more_after_yield(story), **more))
             return story
         return add
 
@@ -131,7 +139,7 @@ class Outcome:
         self.api_fault = None
         self.verdicts = []  # (seconds, diagnosis) as they changed
         self.stands = False  # whether the expected diagnosis stands now
-        self.stood_at = self.due_at = None
+        self.stood_at = self.due_at = self.staged_at = None
         self.told = self.after = None
 
     def is_expected(self, diagnosis):
@@ -163,7 +171,7 @@ class Outcome:
         """Returns what the machine did and what the server said, for the message of a failed test."""
         row = self.row
         lines = [f"{row} of {self.machine and self.machine.name}: {' or '.join(row.certainty) or 'nothing'} is expected at {row.at} s + {PATIENCE} s; "
-                 f"stood at {self.stood_at}"]
+                 f"staged at {self.staged_at}, stood at {self.stood_at}; {row.limit} s are allowed"]
         if self.machine:
             lines += ["the machine:", *(f"  {note}" for note in self.machine.notes)]
         lines += ["the diagnoses:", *(f"  {at:6.1f} s {brief(diagnosis)}" for at, diagnosis in self.verdicts)]
@@ -283,6 +291,7 @@ class Play:
             raise AssertionError(f"the story of {self.row} has a yield")
         with contextlib.suppress(StopIteration):
             next(story)
+        self.outcome.staged_at = self.seconds()
         self.machine.note("the stall is staged")
         self.await_diagnosis()
         with contextlib.suppress(StopIteration):

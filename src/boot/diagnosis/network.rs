@@ -23,6 +23,8 @@ const NO_ADDRESS_TIMEOUT: Duration = Duration::from_secs(9);
 pub const BOOT_FILE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time after which firmware asks again on port 4011: 1, 2 and 3 s (EDK2 `PxeBcDhcp4Discover`).
 pub const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after a DISCOVER in which firmware that takes an offer has asked for its address, also from a slow DHCP server.
+const LATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time in which the kernel gives up ARP: three tries, a second each.
 const ARP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time in which the interface of the host asks too, after another one of its machine did.
@@ -339,7 +341,7 @@ pub fn first_request_late(scene: &Scene<'_>) -> Option<Finding> {
     if scene.reached() != Progress::Discover || !is_late {
         return None;
     }
-    if !scene.has_passed(discover.evidence.last, Duration::from_secs(10)) {
+    if !scene.has_passed(discover.evidence.last, LATE_REQUEST_TIMEOUT) {
         return None;
     }
     if let Some(lost) = lost_requests(scene, &discover) {
@@ -527,7 +529,7 @@ fn misled(offer: &OtherOffer, us: &str) -> Option<Finding> {
 }
 
 fn http_boot_not_requested(scene: &Scene<'_>, boot: &Boot<'_>, taken: &Evidence) -> Option<Finding> {
-    if !scene.has_passed(taken.last, Duration::from_secs(10)) {
+    if !scene.has_passed(taken.last, BOOT_FILE_TIMEOUT) {
         return None;
     }
     let url = boot.find_map(|evidence| match &evidence.step {

@@ -20,6 +20,8 @@ const SCRIPT: BootStage = BootStage::Script;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time after which a program that runs has asked for something: iPXE initializes devices and its link.
 pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time from the end of GRUB to its request for its config.
+const GRUB_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time without an acknowledgement after which our replies do not arrive: EDK2 repeats its request each 4 s.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time within which firmware that asked for a size asks for the file.
@@ -123,7 +125,7 @@ pub fn grub_refused(scene: &Scene<'_>) -> Option<Finding> {
     let (file, end) = loaded_program(&boot)?;
     let is_grub = file.starts_with("grub") && file.ends_with(".efi");
     let has_shim = boot.has(|step| matches!(step, Step::Transfer(transfer) if transfer.file.starts_with("shim")));
-    if !is_grub || !has_shim || !scene.has_passed(end, Duration::from_secs(10)) {
+    if !is_grub || !has_shim || !scene.has_passed(end, GRUB_TIMEOUT) {
         return None;
     }
     Finding::new(

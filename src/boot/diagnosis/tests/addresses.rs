@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a2_the_first_message_was_sent_long_after_the_first_try() {
     let late = Story::new().discover_as(0.0, 1, 12, UEFI).offered(0.0).other_offer(0.1, |_| ());
-    let late = late.stays_well(5.0).stalls(10.0, StallReason::FirstRequestLate, Likely, "12 s|spanning tree");
+    let late = late.stays_well(7.0).stalls(8.0, StallReason::FirstRequestLate, Likely, "12 s|spanning tree");
     late.request(11.0).rrq(11.5, 1).stays_well(13.0);
 }
 

@@ -72,8 +72,8 @@ fn d4_to_d8_what_is_on_the_image() {
 fn d10_to_d12_http_boot_and_images_that_are_gone() {
     let offer = Step::Offered { file: "http://10.66.0.2/boot/a/snponly.efi".into(), has_address: false, delay: None };
     let story = || Story::new().discover_as(0.0, 1, 0, HTTP_BOOT).see(0.0, offer.clone()).request_as(1.0, HTTP_BOOT);
-    story().stays_well(9.0).stalls(
-        11.0,
+    story().stays_well(8.0).stalls(
+        9.0,
         StallReason::HttpBootNotRequested,
         Likely,
         "http://10.66.0.2/boot/a/snponly.efi|https only",

@@ -82,7 +82,7 @@ fn b17_and_b18_scripts_and_grub_that_are_not_used() {
     let shim =
         Story::new().address(0.0, 1).rrq(1.0, 1).transfer_of(2.0, "shimx64.efi", TransferOutcome::Complete, 250_000);
     let shim = shim.transfer_of(3.0, "grubx64.efi", TransferOutcome::Complete, 250_000).stays_well(10.0);
-    shim.stalls(13.0, StallReason::GrubRefused, Likely, "grubx64.efi|SBAT");
+    shim.stalls(11.0, StallReason::GrubRefused, Likely, "grubx64.efi|SBAT");
 }
 
 #[test]

@@ -25,9 +25,9 @@ fn a13_requests_were_lost_and_the_neighbour_table_is_full() {
         move |segment: &mut Segment| segment.lost_requests = Some(LostRequests { first: at, last: at, count: 412 })
     };
     let story = late().with(lost(12)).stays_well(25.0);
-    let story = story.stalls(30.0, StallReason::RequestsLost, Likely, "12 s after it began|412 requests on eth0");
+    let story = story.stalls(28.0, StallReason::RequestsLost, Likely, "12 s after it began|412 requests on eth0");
     story.request(31.0).rrq(31.5, 1).stays_well(33.0);
-    late().with(lost(2)).stalls(30.0, StallReason::FirstRequestLate, Likely, "spanning tree");
+    late().with(lost(2)).stalls(28.0, StallReason::FirstRequestLate, Likely, "spanning tree");
     let full = |segment: &mut Segment| segment.neighbour_table_full_at = Some(Uptime::from_secs(3));
     let story = || Story::new().address(0.0, 1).rrq(1.0, 7).rrq(5.0, 7);
     let story = story().with(full).stalls(6.0, StallReason::NeighbourTableFull, Likely, "2 times in 4 s");
