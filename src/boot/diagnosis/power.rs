@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::fleet::{BootStage, BootTarget, Certainty, Phase, Power, StallReason};
 
 use super::Finding;
-use super::evidence::{Evidence, Step};
+use super::evidence::{DhcpClient, Evidence, Step};
 use super::install::bmc_address;
 use super::scene::{Progress, Scene};
 use super::text::seconds;
@@ -119,8 +119,17 @@ pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
 
 /// The system that is to be replaced runs: it reported that it is complete before the install began.
 pub fn old_system_runs(scene: &Scene<'_>) -> Option<Finding> {
-    let early = scene.boot().fault(Progress::Power, |step| *step == Step::CompletedEarly)?;
-    if !scene.is_in(Phase::Assigned) {
+    let boot = scene.boot();
+    let early = boot.find(|step| *step == Step::CompletedEarly)?;
+    // That system goes on to renew its lease.
+    let is_its_own = |step: &Step| {
+        let (Step::Discover { client, .. } | Step::Request { client, .. }) = step else { return false };
+        *client == DhcpClient::System
+    };
+    let boots_since = boot.steps.iter().any(|evidence| {
+        evidence.last > early.last && Progress::of(&evidence.step).is_some() && !is_its_own(&evidence.step)
+    });
+    if boots_since || !scene.is_in(Phase::Assigned) {
         return None;
     }
     Finding::new(

@@ -38,6 +38,8 @@ fn e4_a_file_of_the_config_does_not_exist() {
 fn e8_the_system_that_is_to_be_replaced_runs() {
     let early = || Story::new().see(0.0, Step::CompletedEarly);
     let story = early().stalls(1.0, StallReason::OldSystemRunning, Certain, "its present system runs|stays due");
+    let renewed = story.discover_as(30.0, 9, 1, DhcpClient::System).request_as(30.1, DhcpClient::System);
+    let story = renewed.stalls(32.0, StallReason::OldSystemRunning, Certain, "'complete' 32 s ago");
     story.discover(60.0, 1).stays_well(61.0);
     early().phase(Phase::Installed).stays_well(1.0);
     // A network boot that was tried, and why it failed, says more.
