@@ -260,7 +260,7 @@ def test_wait_and_watch_follow_an_install(server, k):
 
 
 def test_restoring_an_installed_host_starts_no_install(server, k):
-    server.ask("GET", "/ipxe?mac=ac1f6b8aa79c", token=None)
+    server.ask("GET", "/ipxe?mac=ac1f6b8aa79c", token=None, source="192.0.2.7")
     done = server.ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.7")
     assert done.code == 200, f"the host is installed: {done}"
     saved = k("get", "bmh", "server1", "-o", "yaml").stdout.replace("password: REDACTED", "password: hunter2")

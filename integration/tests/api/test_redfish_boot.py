@@ -80,7 +80,7 @@ def test_a_deployment_of_a_host_with_a_declared_image(server, redfish_client, su
         assert now["spec"] == before and not now["metadata"].get("annotations"), f"ejecting restores the declared boot settings: {now}"
         assert "Booting live for four" in server.ask("GET", "/ipxe?mac=525400000004", token=None).text, "the machine's script boots the declared image again"
     server.ask("PATCH", f"{HOSTS}/four", {"spec": {"bootMode": "once"}})
-    server.ask("GET", "/ipxe?mac=525400000004", token=None)
+    server.ask("GET", "/ipxe?mac=525400000004", token=None, source="192.0.2.4")
     server.ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.4")
     before = spec(server, "four")["spec"]
     assert spec(server, "four")["status"]["phase"] == "Installed", f'the host is Installed: {spec(server, "four")}'

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("example_objects")
 def test_hosts_from_a_backup(server):
     ask = server.ask
     ask("POST", HOSTS, host("saved", 60, image="live", bootConfigRef="builder", ip="192.0.2.60"))
-    ask("GET", "/ipxe?mac=52540000003c", token=None)
+    ask("GET", "/ipxe?mac=52540000003c", token=None, source="192.0.2.60")
     ask("POST", "/api/v1/boot-complete", token=None, source="192.0.2.60")
     saved = ask("GET", f"{HOSTS}/saved").json
     assert saved["status"]["phase"] == "Installed", saved
