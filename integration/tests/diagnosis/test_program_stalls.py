@@ -76,7 +76,7 @@ def the_firmware_breaks_off(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("H20", "transfer_silent", CERTAIN, at=14, facts=[PROGRAM_NAME, r"\b(?:9[6-9]|10[0-2])\b", r"\b250\b|\b244\b"])
+@ROWS.stall("H20", "transfer_silent", CERTAIN, at=14, clock=13, facts=[PROGRAM_NAME, r"\b(?:9[6-9]|10[0-2])\b", r"\b250\b|\b244\b"])
 def the_power_is_lost_amid_the_program(machine):
     file = machine.name_program()
     machine.probe(file)
