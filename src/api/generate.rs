@@ -93,7 +93,7 @@ pub async fn generate(shared: &Shared, generator: Generator, request: Request<In
     let value = body::parse(body::media_type(&head.headers), &body::read(body).await?)?;
     let generated = match generator {
         Generator::Ignition => ignition(value),
-        Generator::CloudInit => cloudinit(value),
+        Generator::CloudInit => cloudinit(value, &shared.gate.site().url()),
     };
     let generated = generated.map_err(|fault| Status::unprocessable_field(&fault.field, &fault.message))?;
     let task = GenerationTask {

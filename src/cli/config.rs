@@ -64,6 +64,9 @@ pub enum ConfigCommand {
         what: ConfigGenerator,
         /// Description in YAML or JSON, as in POST /api/v1/configs/WHAT/generate; - for standard input
         file: PathBuf,
+        /// File for the field userData of a cloudinit description: the whole user-data, with placeholders
+        #[arg(long, value_name = "FILE")]
+        user_data: Option<PathBuf>,
         /// Print the result without creating anything
         #[arg(long)]
         dry_run: bool,
@@ -132,14 +135,14 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
             };
             show_object(&mut client, Kind::BootConfig, config, view).await
         }
-        ConfigCommand::Generate { what, file, dry_run, output } => {
+        ConfigCommand::Generate { what, file, user_data, dry_run, output } => {
             let what = match what {
                 ConfigGenerator::Ignition => "ignition",
                 ConfigGenerator::Cloudinit => "cloudinit",
             };
             let path = format!("/api/v1/configs/{what}/generate{}", if dry_run { "?dryRun=All" } else { "" });
-            let read_request = read_request(&file)?;
-            show(output, &client.ask(Method::POST, &path, Some(&read_request)).await?, GENERATED_COLUMNS)
+            let request = with_user_data(read_request(&file)?, user_data.as_deref())?;
+            show(output, &client.ask(Method::POST, &path, Some(&request)).await?, GENERATED_COLUMNS)
         }
         ConfigCommand::List { view } => show_all(&mut client, Vec::new(), view).await,
         ConfigCommand::Show { names, view } => show_all(&mut client, names, view).await,
@@ -174,4 +177,18 @@ fn read_request(file: &Path) -> anyhow::Result<Value> {
     };
     let text = text.with_context(|| file.display().to_string())?;
     serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", file.display(), yaml_error(&error)))
+}
+
+/// Adds a file of user-data to a description that has none.
+fn with_user_data(mut request: Value, file: Option<&Path>) -> anyhow::Result<Value> {
+    let Some(file) = file else { return Ok(request) };
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    match &mut request {
+        Value::Object(fields) if fields.contains_key("userData") => {
+            anyhow::bail!("userData: in the description and as --user-data: give one of them")
+        }
+        Value::Object(fields) => drop(fields.insert("userData".into(), text.into())),
+        _ => anyhow::bail!("--user-data: the description is no mapping of fields"),
+    }
+    Ok(request)
 }

@@ -35,6 +35,9 @@ fn request(which: u8, text: &str) -> Value {
     let key = format!("ssh-ed25519 {KEY}{text}");
     let mut body = json!({"hostname": "node1.example.org", "template": "kubernetes-node", "packages": ["vim"],
         "users": [{"name": "ops", "sshKeys": []}], "volume": "bootlatch"});
+    if which & 0x40 == 0x40 {
+        return json!({"hostname": "node1", "userData": format!("#!/bin/sh\n{text}"), "values": {"FLAKE_REF": text}});
+    }
     match which % 8 {
         0 => body["hostname"] = given,
         1 => body["packages"] = json!([given]),
@@ -51,7 +54,7 @@ fn request(which: u8, text: &str) -> Value {
 fuzz_target!(|data: &[u8]| {
     let Some((which, text)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    check_generated(cloudinit(request(*which, text)), which % 8 == 3);
+    check_generated(cloudinit(request(*which, text), "http://192.0.2.1"), which % 8 == 3);
     if let Ok(body) = serde_json::from_str(text) {
         check_generated(ignition(body), false);
     }

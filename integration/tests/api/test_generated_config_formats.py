@@ -126,3 +126,17 @@ def test_ssh_keys(server, made_keys):
             differ.append((text, ours, real))
     assert not differ and good > 10 and len(texts) - good > 10, (
         f"ssh-keygen and the server agree on {good} valid and {len(texts) - good} invalid keys: {differ}")
+
+
+def test_the_command_line_takes_a_file_of_user_data(server):
+    file = server.place / "own.yaml"
+    file.write_text("#cloud-config\nhostname: ${HOSTNAME}\nruncmd: ['echo $HOME ${DOMAIN} $(id)']\n")
+    done = server.run("config", "generate", "cloudinit", "-", "--user-data", file, stdin="hostname: own.example.org\n")
+    assert done.returncode == 0, done
+    text = server.ask("GET", "/api/v1/bootconfigs/own.example.org").json["spec"]["data"]["user-data"]
+    assert text == "#cloud-config\nhostname: own\nruncmd: ['echo $HOME example.org $(id)']\n"
+    file.write_text("#cloud-config\nhostname: ${HOSTNAME}\nfinal_message: ${GATEWAY}\n")
+    done = server.run("config", "generate", "cloudinit", "-", "--user-data", file, stdin="hostname: own.example.org\n")
+    assert done.returncode != 0 and "user-data line 3: ${GATEWAY} has no value: add values.GATEWAY" in done.stderr, done
+    done = server.run("config", "generate", "cloudinit", "-", "--user-data", file, stdin="{hostname: own, userData: x}")
+    assert done.returncode != 0 and "--user-data" in done.stderr, done

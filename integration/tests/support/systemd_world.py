@@ -14,9 +14,9 @@ SCRIPT = Path(__file__).with_name("systemd_world.sh")
 PROGRAMS = ("undionly.kpxe", "snponly.efi", "ipxe-arm64.efi")
 
 
-def tree(suite="trixie"):
-    """Returns the tree of a Debian suite, which is made at the first call of all."""
-    done = subprocess.run([str(ROOT / "integration/setup/systemd-tree"), suite], capture_output=True, text=True)
+def tree(suite="trixie", packages=()):
+    """Returns the tree of a Debian suite with more packages, which is made at the first call of all."""
+    done = subprocess.run([str(ROOT / "integration/setup/systemd-tree"), suite, *packages], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -28,12 +28,13 @@ class SystemdWorld:
     """
 
     suite = "trixie"
+    packages = ()
 
     def __init__(self, lan, space=None):
         self.lan = lan
         self.space = space or lan.client("srv", address=f"{OURS}/24")
         self.name = lan.folder.name
-        self.init = lan.start(self.space, "init", "bash", str(SCRIPT), tree(self.suite), str(lan.folder), str(self.program()),
+        self.init = lan.start(self.space, "init", "bash", str(SCRIPT), tree(self.suite, self.packages), str(lan.folder), str(self.program()),
                               self.name)
         self.pid = until("systemd is started", self.first_child, 30)
         until("systemd is up", lambda: self.run("systemctl", "is-system-running", check=False).strip() in ("running", "degraded"), 60)

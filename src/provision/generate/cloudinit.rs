@@ -1,6 +1,6 @@
 //! Generation of cloud-init files for one machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,21 +10,22 @@ use sha2::{Digest, Sha256};
 use super::super::FieldError;
 use super::body::{decode, display_value, field_error, parse_domain};
 use super::network::{Network, network};
-use super::ssh_key::ssh_key;
+use super::placeholders::{Substitutions, Values};
 use super::template::Template;
+use super::user::{User, users};
 use super::{Generated, NewConfig};
 use crate::fleet::{BootConfigSpec, Format, Name};
 
 /// Maximum length of a host name, in octets. Files are named after it, and a file name has at most 255 octets.
 const MAX_HOST_NAME_LENGTH: usize = 200;
-/// Maximum length of a user name, in characters (useradd(8)).
-const MAX_USER_NAME_LENGTH: usize = 32;
 /// Maximum length of a package name, in characters.
 const MAX_PACKAGE_NAME_LENGTH: usize = 128;
+/// Path of the report of a completed install.
+const BOOT_COMPLETE: &str = "/api/v1/boot-complete";
 
 /// The body of a request for one machine's cloud-init files.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CloudInitRequest {
     /// Purpose of the machine; base by default.
     #[schemars(extend("enum" = Template::ALL.map(|one| Some(one.as_str())).into_iter().chain([None]).collect::<Vec<_>>()))]
@@ -39,27 +40,23 @@ pub struct CloudInitRequest {
     /// Users of the machine; all of them are administrators.
     #[serde(default)]
     users: Vec<User>,
+    /// Values of the placeholders in userData, or in the template nixos-bootstrap.
+    values: Option<Values>,
+    /// The whole user-data, with placeholders as in ${HOSTNAME}; instead of template, packages and users.
+    user_data: Option<String>,
+    /// Whether the files hold secrets: only the machine gets them.
+    #[serde(default)]
+    confidential: bool,
     /// Volume for the files: the first configured one by default, bootlatch for none.
     volume: Option<String>,
 }
 
-/// A user of the machine.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct User {
-    /// Name of the user.
-    name: String,
-    /// SSH public keys in the format of authorized_keys, without options.
-    #[serde(default)]
-    ssh_keys: Vec<String>,
-}
-
 /// Generates the cloud-init files for one machine: user-data, meta-data, and network-config if the request has a
-/// network.
+/// network. The server's URL has no slash at its end.
 ///
 /// # Errors
 /// The field that is wrong.
-pub fn cloudinit(body: Value) -> Result<Generated, FieldError> {
+pub fn cloudinit(body: Value, server_url: &str) -> Result<Generated, FieldError> {
     let body: CloudInitRequest = decode(body)?;
     let template = match &body.template {
         Some(text) => text.parse().map_err(|wrong: String| field_error("template", wrong))?,
@@ -69,7 +66,37 @@ pub fn cloudinit(body: Value) -> Result<Generated, FieldError> {
     if name.as_str().len() > MAX_HOST_NAME_LENGTH {
         return Err(field_error("hostname", format!("longer than {MAX_HOST_NAME_LENGTH} characters")));
     }
-    let mut config = host_settings(&name);
+    let written = match UserDataText::of(&body, template)? {
+        Some(text) => text.user_data(&body, &name, server_url)?,
+        None => user_data(&body, &name, template)?,
+    };
+    let network = body.network.as_ref().map(network).transpose()?.or(written.network);
+    let network = network.as_ref().map(yaml).transpose()?;
+    let meta_data = meta_data(&name, &[&written.user_data, network.as_deref().unwrap_or_default()])?;
+    let mut files = vec![("userdata", "user-data"), ("metadata", "meta-data")];
+    let mut data = BTreeMap::from([("user-data".to_owned(), written.user_data), ("meta-data".to_owned(), meta_data)]);
+    if let Some(network) = network {
+        files.push(("network", "network-config"));
+        data.insert("network-config".into(), network);
+    }
+    let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: body.confidential };
+    Ok(Generated { configs: vec![NewConfig { name, spec, files }], volume: body.volume, warnings: written.warnings })
+}
+
+/// User-data, and what belongs to it.
+struct Written {
+    user_data: String,
+    /// The network config of the values of placeholders.
+    network: Option<Value>,
+    warnings: Vec<String>,
+}
+
+/// Returns the cloud-config of a request without a text of user-data.
+fn user_data(body: &CloudInitRequest, name: &Name, template: Template) -> Result<Written, FieldError> {
+    if body.values.is_some() {
+        return Err(field_error("values", "not used: expected userData or the template nixos-bootstrap with it"));
+    }
+    let mut config = host_settings(name);
     let (users, warnings) = users(&body.users)?;
     if !users.is_empty() {
         config.insert("users".into(), users.into());
@@ -84,16 +111,45 @@ pub fn cloudinit(body: Value) -> Result<Generated, FieldError> {
     }
     template.add(&mut config);
     let user_data = format!("#cloud-config\n{}", yaml(&Value::Object(config))?);
-    let network = body.network.as_ref().map(|given| yaml(&network(given)?)).transpose()?;
-    let meta_data = meta_data(&name, &[&user_data, network.as_deref().unwrap_or_default()])?;
-    let mut files = vec![("userdata", "user-data"), ("metadata", "meta-data")];
-    let mut data = BTreeMap::from([("user-data".to_owned(), user_data), ("meta-data".to_owned(), meta_data)]);
-    if let Some(network) = network {
-        files.push(("network", "network-config"));
-        data.insert("network-config".into(), network);
+    Ok(Written { user_data, network: None, warnings })
+}
+
+/// A text of user-data with placeholders.
+struct UserDataText<'a> {
+    /// Field for errors about the text.
+    field: &'static str,
+    /// Name of the text in errors.
+    what: &'static str,
+    text: &'a str,
+}
+
+impl<'a> UserDataText<'a> {
+    /// Returns the text of a request: its own, or that of its template.
+    fn of(body: &'a CloudInitRequest, template: Template) -> Result<Option<Self>, FieldError> {
+        let found = match (&body.user_data, template.text()) {
+            (Some(_), _) if body.template.is_some() => {
+                return Err(field_error("userData", "not allowed with template: expected one of them"));
+            }
+            (Some(text), _) => Self { field: "userData", what: "user-data", text },
+            (None, Some(text)) => Self { field: "values", what: "the template nixos-bootstrap", text },
+            (None, None) => return Ok(None),
+        };
+        for (field, is_empty) in [("packages", body.packages.is_empty()), ("users", body.users.is_empty())] {
+            if !is_empty {
+                return Err(field_error(field, format!("not allowed: {} is the whole user-data", found.what)));
+            }
+        }
+        Ok(Some(found))
     }
-    let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: false };
-    Ok(Generated { configs: vec![NewConfig { name, spec, files }], volume: body.volume, warnings })
+
+    /// Returns the user-data, with the values of its placeholders.
+    fn user_data(&self, body: &CloudInitRequest, name: &Name, server_url: &str) -> Result<Written, FieldError> {
+        let none = Values::default();
+        let values = body.values.as_ref().unwrap_or(&none);
+        let values: Substitutions = values.check(name, format!("{server_url}{BOOT_COMPLETE}"))?;
+        let user_data = values.fill(self.text).map_err(|wrong| field_error(self.field, wrong.message(self.what)))?;
+        Ok(Written { user_data, network: values.network, warnings: values.warnings })
+    }
 }
 
 /// Returns the host name settings of a cloud-config.
@@ -106,45 +162,6 @@ fn host_settings(name: &Name) -> Map<String, Value> {
     }
     config.insert("manage_etc_hosts".into(), true.into());
     config
-}
-
-/// Returns the users of a cloud-config, and warnings. Each user is an administrator who logs in with a key.
-fn users(given: &[User]) -> Result<(Vec<Value>, Vec<String>), FieldError> {
-    let (mut users, mut warnings, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for (index, user) in given.iter().enumerate() {
-        let field = format!("users[{index}]");
-        if !is_user_name(&user.name) {
-            let expected = "1 to 32 lower-case letters, digits, '-' and '_', beginning with a letter or '_'";
-            let message = format!("invalid user name {}: expected {expected}", display_value(&user.name));
-            return Err(field_error(format!("{field}.name"), message));
-        }
-        if !names.insert(user.name.as_str()) {
-            return Err(field_error(format!("{field}.name"), format!("duplicate user {}", user.name)));
-        }
-        let keys = user.ssh_keys.iter().enumerate();
-        let keys = keys.map(|(index, key)| ssh_key(&format!("{field}.sshKeys[{index}]"), key));
-        let keys = keys.collect::<Result<Vec<String>, FieldError>>()?;
-        let mut entry = Map::new();
-        entry.insert("name".into(), user.name.as_str().into());
-        if user.name != "root" {
-            entry.insert("shell".into(), "/bin/bash".into());
-            entry.insert("sudo".into(), "ALL=(ALL) NOPASSWD:ALL".into());
-            entry.insert("lock_passwd".into(), true.into());
-        }
-        match keys.is_empty() {
-            true => warnings.push(format!("{field}: no SSH key: {} cannot log in", user.name)),
-            false => drop(entry.insert("ssh_authorized_keys".into(), json!(keys))),
-        }
-        users.push(Value::Object(entry));
-    }
-    Ok((users, warnings))
-}
-
-/// Returns whether a text is a valid user name.
-fn is_user_name(name: &str) -> bool {
-    name.len() <= MAX_USER_NAME_LENGTH
-        && name.starts_with(|sign: char| sign.is_ascii_lowercase() || sign == '_')
-        && name.chars().all(|sign| sign.is_ascii_lowercase() || sign.is_ascii_digit() || "-_".contains(sign))
 }
 
 /// Checks package names. A name with a leading dash would be an option of the package manager.
@@ -182,7 +199,7 @@ fn yaml(value: &Value) -> Result<String, FieldError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::check;
+    use super::super::super::{check, reports_completion};
     use super::super::ssh_key::tests::KEY;
     use super::*;
 
@@ -196,13 +213,17 @@ mod tests {
         body
     }
 
+    fn cloudinit_of(body: Value) -> Result<Generated, FieldError> {
+        cloudinit(body, "http://192.0.2.1")
+    }
+
     fn read(config: &NewConfig, file: &str) -> Value {
         serde_saphyr::from_str(&config.spec.data[file]).unwrap()
     }
 
     #[test]
     fn a_request_results_in_all_files() {
-        let generated = cloudinit(body(|body| body["packages"] = json!(["docker.io"]))).unwrap();
+        let generated = cloudinit_of(body(|body| body["packages"] = json!(["docker.io"]))).unwrap();
         let config = &generated.configs[0];
         assert_eq!(check(&config.spec), Ok(vec![]));
         assert!(generated.warnings.is_empty() && !config.spec.confidential);
@@ -221,7 +242,7 @@ mod tests {
     #[test]
     fn the_instance_id_follows_the_files() {
         let id = |change: fn(&mut Value)| {
-            let generated = cloudinit(body(change)).unwrap();
+            let generated = cloudinit_of(body(change)).unwrap();
             read(&generated.configs[0], "meta-data")["instance-id"].to_string()
         };
         let plain: fn(&mut Value) = |body| body["packages"] = json!([]);
@@ -238,12 +259,12 @@ mod tests {
 
     #[test]
     fn only_the_hostname_is_required() {
-        let generated = cloudinit(json!({"hostname": "web.example.com"})).unwrap();
+        let generated = cloudinit_of(json!({"hostname": "web.example.com"})).unwrap();
         let config = &generated.configs[0];
         assert_eq!(config.files.len(), 2);
         let user_data = read(config, "user-data");
         assert_eq!(user_data, json!({"hostname": "web", "fqdn": "web.example.com", "manage_etc_hosts": true}));
-        let root = cloudinit(json!({"hostname": "web", "users": [{"name": "root"}]})).unwrap();
+        let root = cloudinit_of(json!({"hostname": "web", "users": [{"name": "root"}]})).unwrap();
         assert_eq!(read(&root.configs[0], "user-data")["disable_root"], false);
         assert!(root.warnings[0].contains("users[0]"));
     }
@@ -251,7 +272,7 @@ mod tests {
     #[test]
     fn an_error_names_its_field() {
         type Edit = fn(&mut Value);
-        let rows: [(&str, Edit); 14] = [
+        let rows: [(&str, Edit); 20] = [
             ("template", |body| body["template"] = "docker".into()),
             ("hostname", |body| body["hostname"] = "../../etc/passwd".into()),
             ("hostname", |body| body["hostname"] = "Server".into()),
@@ -265,12 +286,65 @@ mod tests {
             ("users[1].name", |body| body["users"] = json!([{"name": "a"}, {"name": "a"}])),
             ("users[0].sshKeys[0]", |body| body["users"][0]["sshKeys"] = json!(["ssh-ed25519 AAAA"])),
             ("users[0].password", |body| body["users"][0]["password"] = "x".into()),
+            ("values", |body| body["values"] = json!({})),
+            ("values.PASSWORD", |body| body["values"] = json!({"PASSWORD": "x"})),
+            ("values", |body| *body = json!({"hostname": "a", "template": "nixos-bootstrap"})),
+            ("packages", |body| *body = json!({"hostname": "a", "template": "nixos-bootstrap", "packages": ["vim"]})),
+            ("users", |body| *body = json!({"hostname": "a", "userData": "x", "users": [{"name": "a"}]})),
+            ("userData", |body| *body = json!({"hostname": "a", "userData": "x", "template": "base"})),
             ("network.interfaces[0].gateway", |body| body["network"]["interfaces"][0]["gateway"] = "10.0.0.1".into()),
         ];
         for (field, change) in rows {
             let mut given = body(|body| body["packages"] = json!([]));
             change(&mut given);
-            assert_eq!(cloudinit(given).unwrap_err().field, field);
+            assert_eq!(cloudinit_of(given).unwrap_err().field, field);
         }
+    }
+
+    /// The example of docs/guides/nixos.md.
+    fn nixos() -> Value {
+        json!({"template": "nixos-bootstrap", "hostname": "node1.example.org", "values": {
+            "ADMIN_USER": "ops", "SSH_AUTHORIZED_KEYS": [KEY], "FLAKE_REF": "github:acme/fleet",
+            "NETWORK_INTERFACE": "eno1", "STATIC_IP": "192.168.10.31", "CIDR": 24, "GATEWAY": "192.168.10.1",
+            "DNS_SERVERS": ["192.168.10.1", "9.9.9.9"],
+        }})
+    }
+
+    #[test]
+    fn the_files_of_the_nixos_template_are_what_was_written_down() {
+        let generated = cloudinit_of(nixos()).unwrap();
+        let config = &generated.configs[0];
+        assert_eq!(check(&config.spec), Ok(vec![]));
+        assert_eq!(reports_completion(&config.spec), Some(true));
+        let written: String = config.spec.data.iter().map(|(name, text)| format!("==> {name}\n{text}")).collect();
+        let expected = include_str!("../../../integration/fixtures/generated/nixos-bootstrap.txt");
+        assert_eq!(written, expected);
+        assert_eq!(cloudinit_of(nixos()).unwrap().configs[0].spec, config.spec);
+    }
+
+    #[test]
+    fn the_nixos_template_names_each_value_that_is_missing() {
+        let mut body = nixos();
+        body["values"] = json!({"ADMIN_USER": "ops", "SSH_AUTHORIZED_KEYS": []});
+        body["hostname"] = "node1".into();
+        let error = cloudinit_of(body).unwrap_err();
+        assert_eq!(error.field, "values");
+        assert!(error.message.contains("line 5: ${DOMAIN} has no value"), "{}", error.message);
+        assert!(error.message.contains("${FLAKE_REF} has no value: add values.FLAKE_REF"), "{}", error.message);
+    }
+
+    #[test]
+    fn a_file_of_the_users_own_has_placeholders_too() {
+        let own = "#cloud-config\nhostname: ${HOSTNAME}\nruncmd: ['echo $HOME ${OTHER} $(id) | tee ${FLAKE_REF}']\n";
+        let body =
+            |values: Value| json!({"hostname": "node1", "userData": own, "values": values, "confidential": true});
+        let generated = cloudinit_of(body(json!({"FLAKE_REF": "/etc/nixos"}))).unwrap();
+        let config = &generated.configs[0];
+        let expected = "#cloud-config\nhostname: node1\nruncmd: ['echo $HOME ${OTHER} $(id) | tee /etc/nixos']\n";
+        assert_eq!(config.spec.data["user-data"], expected);
+        assert!(config.spec.confidential);
+        let error = cloudinit_of(body(json!({}))).unwrap_err();
+        let message = "user-data line 3: ${FLAKE_REF} has no value: add values.FLAKE_REF";
+        assert_eq!((error.field.as_str(), error.message.as_str()), ("userData", message));
     }
 }

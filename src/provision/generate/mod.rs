@@ -8,10 +8,12 @@ mod certificate;
 mod cloudinit;
 mod ignition;
 mod network;
+mod placeholders;
 mod platform;
 mod pull_secret;
 mod ssh_key;
 mod template;
+mod user;
 
 pub use cloudinit::{CloudInitRequest, cloudinit};
 pub use ignition::{IgnitionRequest, ignition};

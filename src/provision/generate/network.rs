@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::FieldError;
-use super::body::{display_value, field_error};
+use super::body::{display_value, field_error, parse_domain};
 use crate::fleet;
 
 /// Maximum length of an interface name, in octets (IFNAMSIZ without the terminator).
@@ -38,6 +38,9 @@ struct Interface {
     /// IP addresses of name servers.
     #[serde(default)]
     nameservers: Vec<String>,
+    /// Domains that names without a dot are looked up in.
+    #[serde(default)]
+    search: Vec<String>,
 }
 
 /// The names, addresses and default routes of the preceding interfaces. None may occur twice.
@@ -64,6 +67,21 @@ pub fn network(network: &Network) -> Result<Value, FieldError> {
         ethernets.insert(interface.name.clone(), interface.to_config(&field, &mut assigned)?);
     }
     Ok(json!({"version": 2, "ethernets": ethernets}))
+}
+
+impl Network {
+    /// Returns the network of one interface, with an address or with DHCP. The domain goes along with name servers.
+    pub fn single(
+        name: &str,
+        address: Option<String>,
+        gateway: Option<String>,
+        nameservers: Vec<String>,
+        domain: Option<String>,
+    ) -> Self {
+        let search = domain.into_iter().filter(|_| !nameservers.is_empty()).collect();
+        let addresses = address.into_iter().collect();
+        Self { interfaces: vec![Interface { name: name.to_owned(), addresses, gateway, nameservers, search }] }
+    }
 }
 
 impl Interface {
@@ -105,6 +123,15 @@ impl Interface {
                 IpAddr::V6(_) => config.insert("gateway6".into(), via.into()),
             };
         }
+        if let Some(nameservers) = self.nameservers(field)? {
+            config.insert("nameservers".into(), nameservers);
+        }
+        Ok(Value::Object(config))
+    }
+
+    /// Returns the name servers and search domains of the interface, if there are any.
+    fn nameservers(&self, field: &str) -> Result<Option<Value>, FieldError> {
+        let mut config = Map::new();
         if !self.nameservers.is_empty() {
             let servers = self.nameservers.iter().enumerate().map(|(index, text)| {
                 let field = format!("{field}.nameservers[{index}]");
@@ -115,9 +142,14 @@ impl Interface {
                 }
             });
             let servers = servers.collect::<Result<Vec<String>, FieldError>>()?;
-            config.insert("nameservers".into(), json!({"addresses": servers}));
+            config.insert("addresses".into(), json!(servers));
         }
-        Ok(Value::Object(config))
+        if !self.search.is_empty() {
+            let domains = self.search.iter().enumerate();
+            let domains = domains.map(|(index, text)| parse_domain(&format!("{field}.search[{index}]"), text));
+            config.insert("search".into(), json!(domains.collect::<Result<Vec<fleet::Name>, FieldError>>()?));
+        }
+        Ok((!config.is_empty()).then_some(Value::Object(config)))
     }
 }
 
@@ -165,7 +197,10 @@ fn parse_address(field: &str, text: &str) -> Result<IpNet, FieldError> {
 }
 
 /// Parses an IP address.
-fn parse_host(field: &str, text: &str) -> Result<IpAddr, FieldError> {
+///
+/// # Errors
+/// Returns the error of the field.
+pub fn parse_host(field: &str, text: &str) -> Result<IpAddr, FieldError> {
     fleet::address(text).map_err(|_| field_error(field, format!("invalid IP address {}", display_value(text))))
 }
 
@@ -233,6 +268,7 @@ mod tests {
             (one("10.1.107.11/24", Some("x")), "network.interfaces[0].gateway"),
             (json!([{"name": "a", "gateway": "10.0.0.1"}]), "network.interfaces[0].gateway"),
             (json!([{"name": "a", "nameservers": ["x"]}]), "network.interfaces[0].nameservers[0]"),
+            (json!([{"name": "a", "search": ["example.org", "a b"]}]), "network.interfaces[0].search[1]"),
             (
                 json!([{"name": "a", "addresses": ["10.0.0.2/24"]}, {"name": "b", "addresses": ["10.0.0.2/24"]}]),
                 "network.interfaces[1].addresses[0]",

@@ -13,24 +13,38 @@ pub enum Template {
     Base,
     /// The preflight checks of kubeadm: IP forwarding, filtering of bridged traffic, no swap.
     KubernetesNode,
+    /// A NixOS that applies a flake once; its user-data is a text with placeholders.
+    NixosBootstrap,
 }
+
+/// The user-data of NixosBootstrap.
+const NIXOS_BOOTSTRAP: &str = include_str!("../../../config/templates/nixos-bootstrap.yaml");
 
 impl Template {
     /// All templates.
-    pub const ALL: [Self; 2] = [Self::Base, Self::KubernetesNode];
+    pub const ALL: [Self; 3] = [Self::Base, Self::KubernetesNode, Self::NixosBootstrap];
 
     /// Returns the name in a request.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Base => "base",
             Self::KubernetesNode => "kubernetes-node",
+            Self::NixosBootstrap => "nixos-bootstrap",
+        }
+    }
+
+    /// Returns the whole user-data with placeholders, if the template is one.
+    pub fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Base | Self::KubernetesNode => None,
+            Self::NixosBootstrap => Some(NIXOS_BOOTSTRAP),
         }
     }
 
     /// Adds the settings of the template to a cloud-config.
     pub fn add(self, config: &mut Map<String, Value>) {
         match self {
-            Self::Base => {}
+            Self::Base | Self::NixosBootstrap => {}
             Self::KubernetesNode => {
                 let file = |path: &str, content: &str| json!({"path": path, "permissions": "0644", "content": content});
                 let settings = "net.bridge.bridge-nf-call-iptables = 1\nnet.bridge.bridge-nf-call-ip6tables = 1\n\
