@@ -140,9 +140,11 @@ fn redact_last_applied(meta: &mut Meta) {
 fn redact_last_applied_files(config: &mut Arc<BootConfig>) {
     let Some(text) = config.metadata.annotations.get(LAST_APPLIED) else { return };
     let Ok(mut manifest) = serde_json::from_str::<serde_json::Value>(text) else { return };
-    let files = manifest.pointer_mut("/spec/data").and_then(serde_json::Value::as_object_mut);
-    for text in files.into_iter().flat_map(|files| files.values_mut()) {
-        *text = Secret::REDACTED.into();
+    for place in ["/spec/data", "/spec/binaryData"] {
+        let files = manifest.pointer_mut(place).and_then(serde_json::Value::as_object_mut);
+        for text in files.into_iter().flat_map(|files| files.values_mut()) {
+            *text = Secret::REDACTED.into();
+        }
     }
     Arc::make_mut(config).metadata.annotations.insert(LAST_APPLIED.into(), format!("{manifest}\n"));
 }
@@ -155,10 +157,13 @@ fn check_confidential(config: &BootConfig, before: Option<&Object>) -> Result<()
             "a confidential config must stay confidential: set it to true, or delete the config and create it again";
         return Err(Invalid { field: "spec.confidential".into(), message: message.into() });
     }
-    match config.spec.data.iter().find(|(_, text)| *text == Secret::REDACTED) {
-        Some((name, _)) => {
+    let text = config.spec.data.iter().find(|(_, text)| *text == Secret::REDACTED);
+    let binary = config.spec.binary_data.iter().find(|(_, file)| file.is_redacted());
+    let found = text.map(|(name, _)| format!("spec.data.{name}"));
+    match found.or_else(|| binary.map(|(name, _)| format!("spec.binaryData.{name}"))) {
+        Some(field) => {
             let message = "REDACTED is shown in place of a confidential file: write the file's content";
-            Err(Invalid { field: format!("spec.data.{name}").into(), message: message.into() })
+            Err(Invalid { field: field.into(), message: message.into() })
         }
         None => Ok(()),
     }
@@ -169,7 +174,7 @@ fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
         let first = faults.first().map_or("spec.data", |fault| &fault.field);
         let is_one_file = faults.iter().all(|fault| fault.field == first);
         let field = if is_one_file { first.to_owned() } else { "spec.data".to_owned() };
-        let line = |fault: &FieldError| match fault.field.strip_prefix("spec.data.") {
+        let line = |fault: &FieldError| match fault.file() {
             Some(file) if !is_one_file => format!("{file}: {}", fault.message),
             _ => fault.message.clone(),
         };

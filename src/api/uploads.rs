@@ -372,7 +372,7 @@ pub(super) mod tests {
     const UPLOAD: &str = "/api/v1/iscsi-cdroms/upload";
 
     fn iso() -> Bytes {
-        crate::iso::build_seed("h", "i", &BTreeMap::new()).unwrap()
+        crate::iso::build_seed("h", "i", &BTreeMap::<String, String>::new()).unwrap()
     }
 
     /// Stores an upload's bytes and creates its image.

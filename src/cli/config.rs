@@ -6,9 +6,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use clap_complete::engine::ArgValueCandidates;
 use hyper::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::fleet::{Format, Kind};
+use crate::fleet::{BootConfigSpec, Format, Kind};
 use crate::provision::yaml_error;
 
 use super::butane;
@@ -121,11 +121,8 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
         ConfigCommand::Compile { .. } => Ok(()),
         ConfigCommand::Add { name, files, format, replace, confidential, files_dir, view } => {
             let files = read_files(&files, format, files_dir.as_deref())?;
-            let data: Map<_, _> = files.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
-            let config = json!({
-                "apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name},
-                "spec": {"format": format.to_string(), "data": data, "confidential": confidential},
-            });
+            let spec = BootConfigSpec { confidential, ..BootConfigSpec::of_files(format, files) };
+            let config = json!({"apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": name}, "spec": spec});
             let added = client.ask(Method::POST, PATH, Some(&config)).await;
             let config = match added {
                 Err(error) if replace && exit_code(&error) == ExitStatus::Refused => {
@@ -154,13 +151,20 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
 }
 
 /// Reads the files of a boot config. Butane configs become Ignition configs.
-fn read_files(files: &[PathBuf], format: Format, files_dir: Option<&Path>) -> anyhow::Result<Vec<(String, String)>> {
+fn read_files(files: &[PathBuf], format: Format, files_dir: Option<&Path>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let read = local_files::read_named(files, format.main_file())?;
     if format != Format::Ignition {
         return Ok(read);
     }
     let paths = files.iter().map(|file| local_files::path_of(file));
-    read.into_iter().zip(paths).map(|((name, text), path)| butane::compile_file(name, text, &path, files_dir)).collect()
+    let compile = |((name, content), path): ((String, Vec<u8>), PathBuf)| match String::from_utf8(content) {
+        Ok(text) => {
+            let (name, text) = butane::compile_file(name, text, &path, files_dir)?;
+            Ok((name, text.into_bytes()))
+        }
+        Err(error) => Ok((name, error.into_bytes())),
+    };
+    read.into_iter().zip(paths).map(compile).collect()
 }
 
 /// Shows boot configs, by name or all.

@@ -14,17 +14,17 @@ const MAX_NAMES: usize = 100;
 ///
 /// # Errors
 /// A file cannot be read, or two have one name.
-pub fn read_named(files: &[PathBuf], default_name: &str) -> anyhow::Result<Vec<(String, String)>> {
-    let mut read: Vec<(String, String)> = Vec::new();
+pub fn read_named(files: &[PathBuf], default_name: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut read: Vec<(String, Vec<u8>)> = Vec::new();
     for file in files {
         let argument = file.to_string_lossy();
         let name = argument.split_once('=').map_or(default_name, |(name, _)| name);
         let path = path_of(file);
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let content = std::fs::read(&path).with_context(|| path.display().to_string())?;
         if read.iter().any(|(earlier, _)| earlier == name) {
             anyhow::bail!("{name}: given twice; name further files as NAME=FILE");
         }
-        read.push((name.to_owned(), text));
+        read.push((name.to_owned(), content));
     }
     Ok(read)
 }
@@ -104,7 +104,10 @@ mod tests {
         std::fs::write(&path, "text").unwrap();
         let named = PathBuf::from(format!("other={}", path.display()));
         let read = read_named(&[path.clone(), named.clone()], "main").unwrap();
-        assert_eq!(read, [("main", "text"), ("other", "text")].map(|(name, text)| (name.to_owned(), text.to_owned())));
+        assert_eq!(
+            read,
+            [("main", "text"), ("other", "text")].map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+        );
         assert!(read_named(&[named.clone(), named], "main").unwrap_err().to_string().contains("other: given twice"));
     }
 }

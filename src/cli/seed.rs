@@ -53,26 +53,27 @@ pub async fn run(verb: SeedCommand, connection_args: &ConnectionArgs) -> anyhow:
             let name = lookup::resolve(&mut client, Kind::BareMetalHost, &namespace, &host).await?;
             client.bytes(&format!("{}/seed", object_path(Kind::BareMetalHost, &namespace, &name))).await?
         }
-        None => iso::build_seed(
-            &hostname,
-            &instance_id,
-            &check(local_files::read_named(&files, "user-data")?.into_iter().collect())?,
-        )?,
+        None => {
+            let files = local_files::read_named(&files, "user-data")?;
+            let spec = BootConfigSpec::of_files(Format::CloudInit, files);
+            check(&spec)?;
+            let files = spec.files().map(|(name, content)| (name.to_owned(), content));
+            iso::build_seed(&hostname, &instance_id, &files.collect::<BTreeMap<String, &[u8]>>())?
+        }
     };
     local_files::replace(&output, &seed).with_context(|| output.display().to_string())?;
     super::show::print(&format!("{}: seed of {} bytes written\n", output.display(), seed.len()))
 }
 
 /// Checks the files as the server checks a boot config. Prints the warnings.
-fn check(data: BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, String>> {
-    let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: false };
-    match provision::check(&spec) {
+fn check(spec: &BootConfigSpec) -> anyhow::Result<()> {
+    match provision::check(spec) {
         Ok(warnings) => {
             warnings.iter().for_each(|warning| eprintln!("bootlatch: {warning}"));
-            Ok(spec.data)
+            Ok(())
         }
         Err(faults) => {
-            let text = |fault: &FieldError| match fault.field.strip_prefix("spec.data.") {
+            let text = |fault: &FieldError| match fault.file() {
                 Some(file) => format!("{file}: {}", fault.message),
                 None => fault.message.clone(),
             };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Meta;
+use super::{BinaryFile, Meta};
 
 /// The config of an installer (kind BootConfig).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,9 +40,44 @@ pub struct BootConfigSpec {
     /// The files by name. A request without a name gets the main file of the format.
     #[serde(default)]
     pub data: BTreeMap<String, String>,
+    /// More files by name, in base64: those that are not text. A name is in one of both only.
+    #[serde(default, rename = "binaryData", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub binary_data: BTreeMap<String, BinaryFile>,
     /// Whether the files contain secrets: only their machine reads them, API clients read `REDACTED`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confidential: bool,
+}
+
+impl BootConfigSpec {
+    /// Returns a spec with files that may be text. What is not UTF-8 goes into the binary data.
+    pub fn of_files(format: Format, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let mut spec = Self { format, data: BTreeMap::new(), binary_data: BTreeMap::new(), confidential: false };
+        for (name, content) in files {
+            match String::from_utf8(content) {
+                Ok(text) => drop(spec.data.insert(name, text)),
+                Err(error) => drop(spec.binary_data.insert(name, BinaryFile(error.into_bytes().into()))),
+            }
+        }
+        spec
+    }
+
+    /// Returns the octets of a file.
+    pub fn content(&self, name: &str) -> Option<&[u8]> {
+        let text = self.data.get(name).map(String::as_bytes);
+        text.or_else(|| self.binary_data.get(name).map(|file| &file.0[..]))
+    }
+
+    /// Returns the files: those with text, then the others.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let texts = self.data.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
+        texts.chain(self.binary_data.iter().map(|(name, file)| (name.as_str(), &file.0[..])))
+    }
+
+    /// Returns the names of the files.
+    pub fn file_names(&self) -> impl Iterator<Item = &str> {
+        self.files().map(|(name, _)| name)
+    }
 }
 
 /// The format of a config.
@@ -87,17 +122,20 @@ impl Format {
 }
 
 impl BootConfig {
-    /// Returns a file: the named one; without a name the format's main file, or else the only file.
-    pub fn file(&self, name: Option<&str>) -> Option<&str> {
-        let data = &self.spec.data;
-        let found = match name {
-            Some(name) => data.get(name),
-            None => data.get(self.spec.format.main_file()).or_else(|| match data.len() {
-                1 => data.values().next(),
-                _ => None,
+    /// Returns the octets of a file: the named one; without a name the format's main file, or else the only file.
+    pub fn file(&self, name: Option<&str>) -> Option<&[u8]> {
+        match name {
+            Some(name) => self.spec.content(name),
+            None => self.spec.content(self.spec.format.main_file()).or_else(|| {
+                let mut files = self.spec.files();
+                files.next().filter(|_| files.next().is_none()).map(|(_, content)| content)
             }),
-        };
-        found.map(String::as_str)
+        }
+    }
+
+    /// Returns the main file, if it is text.
+    pub fn main_text(&self) -> Option<&str> {
+        std::str::from_utf8(self.file(None)?).ok()
     }
 }
 
@@ -130,16 +168,31 @@ mod tests {
 
     fn config(files: &[(&str, &str)]) -> BootConfig {
         let data = files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: false };
+        let spec =
+            BootConfigSpec { format: Format::CloudInit, data, binary_data: BTreeMap::new(), confidential: false };
         BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: BTreeMap::new() }
     }
 
     #[test]
+    fn a_file_may_be_binary() {
+        let files = [("user-data", &b"\x1f\x8b\xff"[..]), ("meta-data", &b"a: 1"[..])];
+        let files = files.map(|(name, content)| (name.to_owned(), content.to_vec()));
+        let mut config = config(&[]);
+        config.spec = BootConfigSpec::of_files(Format::CloudInit, files);
+        assert_eq!(config.file(None), Some(&b"\x1f\x8b\xff"[..]));
+        assert_eq!((config.main_text(), config.spec.data.len()), (None, 1));
+        assert_eq!(config.spec.file_names().collect::<Vec<_>>(), ["meta-data", "user-data"]);
+        let json = serde_json::to_value(&config.spec).unwrap();
+        assert_eq!(json["binaryData"]["user-data"], "H4v/");
+        assert_eq!(serde_json::from_value::<BootConfigSpec>(json).unwrap(), config.spec);
+    }
+
+    #[test]
     fn the_main_file_is_never_a_random_one() {
-        assert_eq!(config(&[("meta-data", "m"), ("user-data", "u")]).file(None), Some("u"));
-        assert_eq!(config(&[("only", "o")]).file(None), Some("o"));
+        assert_eq!(config(&[("meta-data", "m"), ("user-data", "u")]).file(None), Some(&b"u"[..]));
+        assert_eq!(config(&[("only", "o")]).file(None), Some(&b"o"[..]));
         assert_eq!(config(&[("a", "1"), ("b", "2")]).file(None), None);
-        assert_eq!(config(&[("a", "1"), ("b", "2")]).file(Some("b")), Some("2"));
+        assert_eq!(config(&[("a", "1"), ("b", "2")]).file(Some("b")), Some(&b"2"[..]));
         assert_eq!(config(&[("a", "1")]).file(Some("b")), None);
     }
 }

@@ -81,6 +81,11 @@ fn without_spaces(data: &[u8]) -> Vec<u8> {
     data.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect()
 }
 
+/// Returns octets as text, decompressed if they are compressed by gzip.
+pub fn unpacked_text(bytes: &[u8]) -> String {
+    text(bytes.to_vec(), bytes.starts_with(&[0x1f, 0x8b]))
+}
+
 /// Returns bytes as text, decompressed if they are packed.
 fn text(bytes: Vec<u8>, is_packed: bool) -> String {
     let mut plain = Vec::new();

@@ -2,6 +2,7 @@
 
 mod address;
 mod architecture;
+mod binary_file;
 mod bmc;
 mod boot_config;
 pub mod boot_device;
@@ -43,6 +44,7 @@ pub use crate::fleet::host_match::HostMatch;
 pub use crate::fleet::labels::StringMap;
 pub use address::{address, rejection_reason};
 pub use architecture::Architecture;
+pub use binary_file::BinaryFile;
 pub use bmc::{BadBmcAddress, BmcAddress, BmcProtocol, BmcRecord, DetectedProtocol};
 pub use boot_config::{BootConfig, BootConfigSpec, Format};
 pub use boot_device::FirmwareMode;

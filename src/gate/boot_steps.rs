@@ -67,7 +67,7 @@ impl Gate {
 
     /// Records that a config was served.
     pub fn trace_config(&self, mac: Mac, config: &Name) {
-        let octets = self.store.load().boot_config(config).and_then(|config| config.file(None).map(str::len));
+        let octets = self.store.load().boot_config(config).and_then(|config| config.file(None).map(<[u8]>::len));
         self.trace(mac, Step::ConfigServed { octets: octets.unwrap_or_default() as u64 });
     }
 

@@ -151,12 +151,10 @@ impl Gate {
         let state = self.store.load();
         let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
         let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
-        let is_seeds = |name: &String| iso::SEED_FILES.contains(&name.as_str());
-        let files = config.spec.data.iter().filter(|(name, _)| is_seeds(name));
-        let mut files: BTreeMap<String, String> = files.map(|(name, text)| (name.clone(), text.clone())).collect();
-        if let Some(url) = report_url {
-            add_vendor_data(&mut files, url);
-        }
+        let with_vendor_data = report_url.map(|url| with_vendor_data(config, url));
+        let config = with_vendor_data.as_ref().unwrap_or(config);
+        let files = config.spec.files().filter(|(name, _)| iso::SEED_FILES.contains(name));
+        let files: BTreeMap<String, &[u8]> = files.map(|(name, content)| (name.to_owned(), content)).collect();
         iso::build_seed(host.metadata.name.as_str(), &host.instance(), &files).map(Some)
     }
 
@@ -173,9 +171,7 @@ impl Gate {
 
     /// Returns a config for cloud-init with the settings that have it report its progress; `None` for another config.
     fn with_vendor_data(&self, host: &Host, config: &BootConfig, at: Option<IpAddr>) -> Option<BootConfig> {
-        let mut config = (config.spec.format == Format::CloudInit).then(|| config.clone())?;
-        add_vendor_data(&mut config.spec.data, &self.report_url(host, at));
-        Some(config)
+        (config.spec.format == Format::CloudInit).then(|| with_vendor_data(config, &self.report_url(host, at)))
     }
 
     /// Returns the CHAP secrets in a host's script: for our target those of the host or of the configuration, for an
@@ -350,12 +346,14 @@ impl Gate {
     }
 }
 
-/// Adds the vendor-data by which cloud-init reports to a URL, unless there is other vendor-data.
-fn add_vendor_data(files: &mut BTreeMap<String, String>, report_url: &str) {
-    if !files.contains_key(VENDOR_DATA) {
-        let user_data = files.get(Format::CloudInit.main_file()).map_or("", String::as_str);
-        files.insert(VENDOR_DATA.to_owned(), vendor_data(report_url, user_data));
+/// Returns a config with the vendor-data by which cloud-init reports to a URL, unless it has other vendor-data.
+fn with_vendor_data(config: &BootConfig, report_url: &str) -> BootConfig {
+    let mut config = config.clone();
+    if config.spec.content(VENDOR_DATA).is_none() {
+        let vendor_data = vendor_data(report_url, config.main_text().unwrap_or_default());
+        config.spec.data.insert(VENDOR_DATA.to_owned(), vendor_data);
     }
+    config
 }
 
 /// Returns whether iPXE attaches an image over HTTP, from this server.

@@ -101,23 +101,23 @@ pub fn customization_for(
 
 /// Adds a config to the image, at the path where the installer of its format looks for it.
 fn embed(customization: &mut Customization, config: &BootConfig) {
-    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let bytes = Bytes::copy_from_slice;
     let path = match config.spec.format {
         Format::Ignition => {
             customization.ignition = config.file(None).map(bytes);
             return;
         }
         Format::CloudInit => {
-            let files = config.spec.data.iter();
-            customization.files.extend(files.map(|(name, text)| (format!("/{name}"), bytes(text))));
+            let files = config.spec.files();
+            customization.files.extend(files.map(|(name, content)| (format!("/{name}"), bytes(content))));
             return;
         }
         Format::Kickstart => "/ks.cfg",
         Format::Preseed => "/preseed.cfg",
         Format::Script => "/script",
     };
-    if let Some(text) = config.file(None) {
-        customization.files.push((path.to_owned(), bytes(text)));
+    if let Some(content) = config.file(None) {
+        customization.files.push((path.to_owned(), bytes(content)));
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let data = [(format.main_file().to_owned(), "text".to_owned())].into();
         BootConfig {
             metadata: Meta::named("c".parse().unwrap(), None),
-            spec: BootConfigSpec { format, data, confidential: false },
+            spec: BootConfigSpec { format, data, binary_data: Default::default(), confidential: false },
             status: Default::default(),
         }
     }

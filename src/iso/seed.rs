@@ -43,17 +43,18 @@ const FILES: u32 = 26;
 ///
 /// # Errors
 /// Returns `File` for another name, or for a file longer than 4 MiB.
-pub fn build_seed(host: &str, instance: &str, given: &BTreeMap<String, String>) -> ViewResult<Bytes> {
+pub fn build_seed(host: &str, instance: &str, given: &BTreeMap<String, impl AsRef<[u8]>>) -> ViewResult<Bytes> {
     let mut files: BTreeMap<&str, &[u8]> = BTreeMap::new();
-    for (name, text) in given {
+    for (name, content) in given {
+        let content = content.as_ref();
         let refuse = |reason| ViewError::File { path: name.clone(), reason };
         let known = SEED_FILES.iter().find(|known| *known == name);
         let known =
             known.ok_or_else(|| refuse("a seed consists of meta-data, user-data, vendor-data and network-config"))?;
-        if text.len() > MAX_FILE_BYTES {
+        if content.len() > MAX_FILE_BYTES {
             return Err(refuse("the file is longer than 4 MiB"));
         }
-        files.insert(known, text.as_bytes());
+        files.insert(known, content);
     }
     let meta = meta_data(host, instance);
     files.entry("user-data").or_default();
@@ -215,7 +216,8 @@ mod tests {
     use super::*;
 
     fn built(files: &[(&str, &str)]) -> MemoryImage {
-        let files = files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let files: BTreeMap<String, String> =
+            files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         MemoryImage(build_seed("server1", "i-1", &files).unwrap())
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{cloud_config, ignition, yaml_error};
+use super::{ignition, user_data, yaml::yaml_mapping};
 use crate::fleet::{BootConfigSpec, Format};
 
 /// An invalid field of a config or of a request.
@@ -14,18 +14,12 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// Number of first octets of user data in which cloud-init looks for `mime-version:`.
-const MIME_HEADER_BYTES: usize = 4096;
-/// First words of user data, by which cloud-init recognizes its type; in any case, after blank lines.
-const FIRST_WORDS: [&str; 7] = [
-    "#!",
-    "#include",
-    "#cloud-boothook",
-    "#cloud-config-archive",
-    "#cloud-config-jsonp",
-    "#part-handler",
-    "## template:",
-];
+impl FieldError {
+    /// Returns the name of the file in a config that is wrong, if it is one.
+    pub fn file(&self) -> Option<&str> {
+        self.field.strip_prefix("spec.data.").or_else(|| self.field.strip_prefix("spec.binaryData."))
+    }
+}
 
 /// Checks the files of a config by its format. Returns warnings.
 ///
@@ -34,12 +28,12 @@ const FIRST_WORDS: [&str; 7] = [
 pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, Vec<FieldError>> {
     let main = spec.format.main_file();
     let wrong = |message| Err(vec![FieldError { field: "spec.data".into(), message }]);
-    if spec.data.contains_key("") {
+    if spec.content("").is_some() {
         return wrong(format!("a file has an empty name and cannot be requested; the name of the main file is {main}"));
     }
-    if !spec.data.contains_key(main) {
+    if spec.content(main).is_none() {
         let format = spec.format;
-        let names: Vec<_> = spec.data.keys().map(String::as_str).collect();
+        let names: Vec<_> = spec.file_names().collect();
         return wrong(match names.is_empty() {
             true => format!("no files; expected the config as {main}"),
             false => format!("missing {main}, the main file of {format}; found {}", names.join(", ")),
@@ -47,25 +41,67 @@ pub fn check(spec: &BootConfigSpec) -> Result<Vec<String>, Vec<FieldError>> {
     }
     let (mut warnings, mut errors) = (Vec::new(), Vec::new());
     for (name, text) in &spec.data {
-        let one = |message: String| vec![message];
-        let checked = match (spec.format, name.as_str()) {
-            (Format::Ignition, name) if name.ends_with(".ign") => {
-                ignition::check(text).map(|unused| warnings.extend(unused.iter().map(|key| format!("{name}: {key}"))))
-            }
-            (Format::CloudInit, "user-data") => user_data(text).map_err(one),
-            (Format::CloudInit, "meta-data" | "network-config") => mapping(text).map(drop).map_err(one),
-            (Format::CloudInit, "vendor-data") if !text.trim().is_empty() => user_data(text).map_err(one),
-            (format @ (Format::Kickstart | Format::Preseed | Format::Script), name) if name == main => {
-                not_empty(text).and_then(|()| not_of_another_format(format, text)).map_err(one)
-            }
-            (Format::Ignition | Format::CloudInit | Format::Kickstart | Format::Preseed | Format::Script, _) => {
-                not_empty(text).map_err(one)
-            }
-        };
+        let checked = check_text(spec.format, name, text, &mut warnings);
         let of_file = |message| FieldError { field: format!("spec.data.{name}"), message };
         errors.extend(checked.err().into_iter().flatten().map(of_file));
     }
+    for (name, file) in &spec.binary_data {
+        let checked = match spec.data.contains_key(name) {
+            true => Err(vec!["the file is in data too: expected it in one of both".to_owned()]),
+            false => check_binary(spec.format, name, &file.0, &mut warnings),
+        };
+        let of_file = |message| FieldError { field: format!("spec.binaryData.{name}"), message };
+        errors.extend(checked.err().into_iter().flatten().map(of_file));
+    }
     if errors.is_empty() { Ok(warnings) } else { Err(errors) }
+}
+
+/// Checks a file with text.
+fn check_text(format: Format, name: &str, text: &str, warnings: &mut Vec<String>) -> Result<(), Vec<String>> {
+    let main = format.main_file();
+    let one = |message: String| vec![message];
+    match (format, name) {
+        (Format::Ignition, name) if name.ends_with(".ign") => {
+            ignition::check(text).map(|unused| warnings.extend(unused.iter().map(|key| format!("{name}: {key}"))))
+        }
+        (Format::CloudInit, "user-data" | "vendor-data") if name == main || !text.trim().is_empty() => {
+            check_user_data(name, text.as_bytes(), warnings)
+        }
+        (Format::CloudInit, "meta-data" | "network-config") => yaml_mapping(text).map(drop).map_err(one),
+        (Format::Kickstart | Format::Preseed | Format::Script, name) if name == main => {
+            not_empty(text).and_then(|()| not_of_another_format(format, text)).map_err(one)
+        }
+        (Format::Ignition | Format::CloudInit | Format::Kickstart | Format::Preseed | Format::Script, _) => {
+            not_empty(text).map_err(one)
+        }
+    }
+}
+
+/// Checks a file of octets. Only user-data, and files that no format knows, may be other than text.
+fn check_binary(format: Format, name: &str, bytes: &[u8], warnings: &mut Vec<String>) -> Result<(), Vec<String>> {
+    if matches!((format, name), (Format::CloudInit, "user-data" | "vendor-data")) {
+        return check_user_data(name, bytes, warnings);
+    }
+    let must_be_text = match format {
+        Format::Ignition => name.ends_with(".ign"),
+        Format::CloudInit => matches!(name, "meta-data" | "network-config"),
+        Format::Kickstart | Format::Preseed => name == format.main_file(),
+        Format::Script => false,
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => check_text(format, name, text, warnings),
+        Err(error) if must_be_text => {
+            Err(vec![format!("octet {}: expected UTF-8: this file must be text", error.valid_up_to() + 1)])
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Checks user-data by its kind.
+fn check_user_data(name: &str, bytes: &[u8], warnings: &mut Vec<String>) -> Result<(), Vec<String>> {
+    let found = user_data::check(bytes)?;
+    warnings.extend(found.iter().map(|warning| format!("{name}: {warning}")));
+    Ok(())
 }
 
 /// Checks that a file is not empty.
@@ -88,52 +124,6 @@ fn not_of_another_format(format: Format, text: &str) -> Result<(), String> {
     Err(format!("found {}, expected {format}: add it with the format {}", found.0, found.1))
 }
 
-/// Checks user data. cloud-init recognizes a MIME message by a header in it, and other types by the first words.
-fn user_data(text: &str) -> Result<(), String> {
-    let content = text.trim_start_matches('\u{feff}').trim_start();
-    let first = content.lines().next().unwrap_or_default().trim_end();
-    let starts_with = |word: &str| first.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-    match () {
-        () if FIRST_WORDS.iter().any(|word| starts_with(word)) => Ok(()),
-        () if starts_with("#cloud-config") => cloud_config::check(&mapping(text)?),
-        () if is_mime(text) => Ok(()),
-        () => Err(format!(
-            "line 1: found {first:?}, expected #cloud-config or a MIME message with the header MIME-Version: \
-             cloud-init ignores other files"
-        )),
-    }
-}
-
-/// Returns whether cloud-init reads user data as a MIME message: it looks for the header among the first octets, in any
-/// case and after any other header.
-fn is_mime(text: &str) -> bool {
-    const HEADER: &[u8] = b"mime-version:";
-    let bytes = text.as_bytes();
-    let head = bytes.get(..MIME_HEADER_BYTES).unwrap_or(bytes);
-    head.windows(HEADER.len()).any(|part| part.eq_ignore_ascii_case(HEADER))
-}
-
-/// Parses a YAML mapping. A file with only comments is an empty mapping.
-fn mapping(text: &str) -> Result<Map<String, Value>, String> {
-    let only_comments = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-    if only_comments {
-        return Ok(Map::new());
-    }
-    let parsed = match serde_saphyr::from_str::<Value>(text) {
-        // `!!binary` is bytes, which need not be text.
-        Err(error) if matches!(error.without_snippet(), serde_saphyr::Error::BinaryNotUtf8 { .. }) => {
-            let options = serde_saphyr::options! { ignore_binary_tag_for_string: true };
-            serde_saphyr::from_str_with_options(text, options)
-        }
-        parsed => parsed,
-    };
-    match parsed {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err("line 1: expected a mapping of keys to values".into()),
-        Err(error) => Err(format!("invalid YAML: {}", yaml_error(&error))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +135,7 @@ mod tests {
             Format::Ignition | Format::Kickstart | Format::Preseed | Format::Script => "text\n",
         };
         let data = [(format.main_file(), main), (name, text)].map(|(name, text)| (name.to_owned(), text.to_owned()));
-        let spec = BootConfigSpec { format, data: data.into(), confidential: false };
+        let spec = BootConfigSpec { format, data: data.into(), binary_data: Default::default(), confidential: false };
         check(&spec).err().map(|errors| errors[0].message.clone())
     }
 
@@ -245,18 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mime_header_counts_in_the_first_octets_only() {
-        let message = |size: usize| format!("X: {}\nMIME-Version: 1.0\n\n#!/bin/sh\n", "a".repeat(size));
-        let fits = MIME_HEADER_BYTES - "X: \nMIME-Version:".len();
-        assert_eq!(wrong(Format::CloudInit, "user-data", &message(fits)), None);
-        assert!(wrong(Format::CloudInit, "user-data", &message(fits + 1)).is_some());
-    }
-
-    #[test]
     fn a_config_has_the_main_file_of_its_format_and_no_empty_name() {
         let message = |format, names: &[&str]| {
             let data = names.iter().map(|name| ((*name).to_owned(), "text\n".to_owned())).collect();
-            let mut errors = check(&BootConfigSpec { format, data, confidential: false }).unwrap_err();
+            let mut errors =
+                check(&BootConfigSpec { format, data, binary_data: Default::default(), confidential: false })
+                    .unwrap_err();
             assert!(errors.len() == 1 && errors[0].field == "spec.data", "{errors:?}");
             errors.remove(0).message
         };
@@ -264,5 +248,37 @@ mod tests {
         let other = message(Format::Kickstart, &["aa", "user-data"]);
         assert_eq!(other, "missing ks.cfg, the main file of kickstart; found aa, user-data");
         assert!(message(Format::Kickstart, &["", "ks.cfg"]).contains("an empty name"));
+    }
+
+    #[test]
+    fn binary_files_are_checked_by_their_kind() {
+        let found = |format: Format, files: &[(&str, &[u8])]| {
+            let mut spec = BootConfigSpec::of_files(format, []);
+            let file = |bytes: &[u8]| crate::fleet::BinaryFile(bytes.to_vec().into());
+            spec.binary_data = files.iter().map(|(name, bytes)| ((*name).to_owned(), file(bytes))).collect();
+            check(&spec).map_err(|errors| {
+                errors.into_iter().map(|one| format!("{}: {}", one.field, one.message)).collect::<Vec<String>>()
+            })
+        };
+        let good = |format: Format, bytes: &[u8]| found(format, &[(format.main_file(), bytes)]) == Ok(vec![]);
+        let packed = crate::provision::user_data::tests::packed;
+        assert!(good(Format::CloudInit, &packed(b"#!/bin/sh\n")));
+        assert!(good(Format::CloudInit, b"#cloud-config\n"));
+        assert!(good(Format::Script, b"\x7fELF\xff"));
+        let wrong: Vec<(Format, &[u8], &str)> = vec![
+            (Format::CloudInit, b"\xff", "spec.binaryData.user-data: line 1: found"),
+            (Format::Ignition, b"\xff", "spec.binaryData.config.ign: octet 1: expected UTF-8"),
+            (Format::Kickstart, b"\xff", "spec.binaryData.ks.cfg: octet 1: expected UTF-8"),
+        ];
+        for (format, bytes, expected) in wrong {
+            let errors: Vec<String> = found(format, &[(format.main_file(), bytes)]).unwrap_err();
+            assert!(errors[0].starts_with(expected), "{errors:?}");
+        }
+        let errors =
+            found(Format::CloudInit, &[("user-data", &packed(b"#cloud-config\npackages: vim\n"))]).unwrap_err();
+        assert!(errors[0].contains("/packages: expected a list"), "{errors:?}");
+        let mut both = BootConfigSpec::of_files(Format::Script, [("script".to_owned(), b"x".to_vec())]);
+        both.binary_data.insert("script".into(), crate::fleet::BinaryFile(b"x"[..].into()));
+        assert_eq!(check(&both).unwrap_err()[0].field, "spec.binaryData.script");
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::user_data::{self, UserDataKind};
+use super::yaml::yaml_value;
 use crate::fleet::embedded_text::embedded_texts;
 use crate::fleet::{BootConfigSpec, Format};
 
@@ -10,7 +12,7 @@ const CALLS: [&str; 3] = ["boot-complete", "phone_home", "phone-home"];
 /// Maximum depth of values, and of configs within configs, that are looked at.
 const MAX_DEPTH: usize = 64;
 /// Parts of a line that fetches or runs what the config does not contain.
-const FOREIGN_CODE: [&str; 27] = [
+const FOREIGN_CODE: [&str; 26] = [
     "curl ",
     "wget ",
     "Invoke-WebRequest",
@@ -39,8 +41,6 @@ const FOREIGN_CODE: [&str; 27] = [
     // Windows' unattend.xml.
     "DownloadString",
     "DownloadFile",
-    // A part of a MIME message for cloud-init.
-    "x-include-url",
 ];
 
 /// Returns whether the machine reports its completed install by this config; `None` if the config runs or includes something
@@ -49,6 +49,12 @@ pub fn reports_completion(spec: &BootConfigSpec) -> Option<bool> {
     let mut search = Search::default();
     for (name, text) in &spec.data {
         search.file(spec.format, name, text);
+    }
+    for (name, file) in &spec.binary_data {
+        match spec.format {
+            Format::CloudInit => search.cloud_init(&file.0),
+            format => search.file(format, name, &file.text()),
+        }
     }
     match (search.has_call, search.has_foreign_code) {
         (true, _) => Some(true),
@@ -70,7 +76,7 @@ impl Search {
                 Ok(config) => self.ignition(&config, MAX_DEPTH),
                 Err(_) => self.lines(text),
             },
-            Format::CloudInit => self.cloud_init(text),
+            Format::CloudInit => self.cloud_init(text.as_bytes()),
             Format::Kickstart if name == format.main_file() => self.kickstart(text),
             Format::Kickstart | Format::Preseed | Format::Script => self.lines(text),
         }
@@ -99,19 +105,29 @@ impl Search {
         }
     }
 
-    /// Searches a file of cloud-init: a cloud-config, a script, or parts of both.
-    fn cloud_init(&mut self, text: &str) {
-        let first = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
-        self.has_foreign_code |= first.starts_with("#include");
-        let parsed = match first.starts_with("#cloud-config") {
-            true => serde_saphyr::from_str::<Value>(text).ok(),
-            false => None,
-        };
-        let Some(config) = parsed else {
-            // The parts of a MIME message may be encoded.
-            self.has_foreign_code |= first.contains("content-transfer-encoding: base64");
-            return self.lines(text);
-        };
+    /// Searches each part of a file of cloud-init that cloud-init uses.
+    fn cloud_init(&mut self, bytes: &[u8]) {
+        let Ok(parts) = user_data::parts(bytes) else { return self.lines(&String::from_utf8_lossy(bytes)) };
+        for part in parts {
+            match part.kind {
+                // Ignored, unless another part brings a handler for it.
+                None => {}
+                Some(UserDataKind::Include) => self.has_foreign_code = true,
+                Some(UserDataKind::CloudConfig) => self.cloud_config(&part.text),
+                Some(
+                    UserDataKind::Archive
+                    | UserDataKind::JsonPatch
+                    | UserDataKind::Script
+                    | UserDataKind::BootHook
+                    | UserDataKind::PartHandler
+                    | UserDataKind::Jinja,
+                ) => self.lines(&part.text),
+            }
+        }
+    }
+
+    fn cloud_config(&mut self, text: &str) {
+        let Ok(config) = yaml_value(text) else { return self.lines(text) };
         self.strings(&config, MAX_DEPTH);
         embedded_texts(&config).iter().for_each(|text| self.lines(text));
     }
@@ -168,7 +184,7 @@ mod tests {
 
     fn found(format: Format, files: &[(&str, &str)]) -> Option<bool> {
         let data = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        reports_completion(&BootConfigSpec { format, data, confidential: false })
+        reports_completion(&BootConfigSpec { format, data, binary_data: Default::default(), confidential: false })
     }
 
     const CALL: &str = "curl -fsS -X POST http://192.168.10.2/api/v1/boot-complete";
@@ -210,7 +226,15 @@ mod tests {
             (Format::CloudInit, format!("#cloud-config\n# {CALL}\npackages: [vim]\n"), Some(false)),
             (Format::CloudInit, format!("#!/bin/sh\n{CALL}\n"), Some(true)),
             (Format::CloudInit, "#include\nhttp://192.0.2.1/x\n".into(), None),
-            (Format::CloudInit, "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nxxxx\n".into(), None),
+            (Format::CloudInit, "MIME-Version: 1.0\nContent-Type: text/x-include-url\n\nhttp://192.0.2.1/x\n".into(), None),
+            // `printf '#!/bin/sh\ncurl -X POST http://10.0.0.1/api/v1/boot-complete\n' | base64 -w0`
+            (Format::CloudInit, "MIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nIyEvYmluL3NoCmN1cmwgLVggUE9TVCBodHRwOi8vMTAuMC4wLjEvYXBpL3YxL2Jvb3QtY29tcGxldGUK\n".into(), Some(true)),
+            (Format::CloudInit, format!("MIME-Version: 1.0\nContent-Type: application/pdf\n\n#!/bin/sh\n{CALL}\n"), Some(false)),
+            (Format::CloudInit, format!("#cloud-config-archive\n- content: |\n    #!/bin/sh\n    {CALL}\n"), Some(true)),
+            (Format::CloudInit, format!("#cloud-config-archive\n- 'runcmd: [\"{CALL}\"]'\n"), Some(true)),
+            (Format::CloudInit, format!("#cloud-config-archive\n- '# {CALL}'\n- '#!/bin/sh'\n"), Some(false)),
+            (Format::CloudInit, format!("## template: jinja\n#cloud-config\nruncmd: ['{CALL} # {{{{ v1.x }}}}']\n"), Some(true)),
+            (Format::CloudInit, format!("#cloud-boothook\n#!/bin/sh\n{CALL}\n"), Some(true)),
             (Format::Ignition, ignition(&format!("[Service]\\nExecStart=/usr/bin/{CALL}\\n"), ""), Some(true)),
             (Format::Ignition, ignition(&format!("[Service]\\n# ExecStart=/usr/bin/{CALL}\\n"), ""), Some(false)),
             (Format::Ignition, ignition("[Service]\\nExecStart=/usr/local/bin/x\\n", &format!(r#""storage":{{"files":[{{"path":"/usr/local/bin/x","contents":{{"compression":"gzip","source":"data:;base64,{packed}"}}}}]}},"#)), Some(true)),
@@ -237,5 +261,15 @@ mod tests {
             found(Format::Ignition, &[("config.ign", r#"{"ignition":{"version":"3.4.0"}}"#), ("target.ign", &target)]),
             Some(true)
         );
+    }
+
+    #[test]
+    fn compressed_files_are_searched_too() {
+        let packed = |text: &str| crate::provision::user_data::tests::packed(text.as_bytes());
+        for (format, file) in [(Format::CloudInit, "user-data"), (Format::Script, "script")] {
+            let spec = |text: &str| BootConfigSpec::of_files(format, [(file.to_owned(), packed(text))]);
+            assert_eq!(reports_completion(&spec(&format!("#!/bin/sh\n{CALL}\n"))), Some(true), "{format}");
+            assert_eq!(reports_completion(&spec("#!/bin/sh\nreboot\n")), Some(false), "{format}");
+        }
     }
 }

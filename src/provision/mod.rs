@@ -16,6 +16,7 @@ mod ignition_types;
 mod ignition_v2;
 mod ignition_v3;
 mod located_json;
+mod user_data;
 mod yaml;
 
 pub use check::{FieldError, check};

@@ -1,5 +1,6 @@
 //! A running machine: QEMU, its disks, its console and its control.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -193,7 +194,7 @@ fn make_seed(name: &str, files: &CloudInit, run: &Path) -> anyhow::Result<PathBu
         ("vendor-data", &files.vendor_data),
     ];
     let given = given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?)));
-    let seed = build_seed(name, name, &given.collect())?;
+    let seed = build_seed(name, name, &given.collect::<BTreeMap<String, String>>())?;
     let file = run.join(format!("{name}.seed.iso"));
     std::fs::write(&file, seed).with_context(|| file.display().to_string())?;
     Ok(file)

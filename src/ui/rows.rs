@@ -310,7 +310,7 @@ impl ConfigRow {
         Self {
             id: config.metadata.name.to_string(),
             format: config.spec.format.to_string(),
-            files: config.spec.data.keys().map(ToString::to_string).collect(),
+            files: config.spec.file_names().map(str::to_owned).collect(),
             confidential: config.spec.confidential,
             warnings: warnings.map(str::to_owned).collect(),
         }

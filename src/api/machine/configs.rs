@@ -18,6 +18,9 @@ use crate::http::reply::{self, Reply, bytes, text};
 use crate::iso;
 use crate::provision::generate as generation;
 
+/// Media type of a file that is not text.
+const BINARY: &str = "application/octet-stream";
+
 /// Answers `/api/v1/bootconfig` and `/config/{token}`: the config of the machine that asks.
 pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Option<&str>, is_head: bool) -> Reply {
     let caller = match authenticate_machine(shared, peer, token, shared.gate.site().config_access.require) {
@@ -62,14 +65,15 @@ fn file_reply(config: &BootConfig, file: Option<&str>) -> Result<Reply, String> 
     let format = config.spec.format;
     let Some(content) = config.file(file) else {
         let wanted = file.unwrap_or(format.main_file());
-        let names: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
+        let names: Vec<_> = config.spec.file_names().collect();
         return Err(format!("the config {} has no file {wanted:?}; it has {}", config.metadata.name, names.join(", ")));
     };
     let kind = match file {
+        _ if std::str::from_utf8(content).is_err() => BINARY,
         Some(file) if file != format.main_file() => media_type(format, file),
         _ => format.media_type(),
     };
-    Ok(bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_owned()))
+    Ok(bytes(StatusCode::OK, HeaderValue::from_static(kind), content.to_vec()))
 }
 
 /// Answers `/configs/FILE`: a file of a generated config. A confidential config goes to its machine only.
@@ -137,11 +141,14 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
         }
         return reply;
     }
-    if config.spec.data.contains_key(file) && !is_head {
+    if config.spec.content(file).is_some() && !is_head {
         shared.gate.record_side_file(&caller.facts, &config.metadata.name, file);
     }
     let report_url = shared.gate.report_url(&host, peer.local);
     match nocloud_file(&host, &config, file, &report_url) {
+        Some(content) if std::str::from_utf8(&content).is_err() => {
+            bytes(StatusCode::OK, HeaderValue::from_static(BINARY), content)
+        }
         Some(content) => text(StatusCode::OK, content),
         None => text(StatusCode::NOT_FOUND, "the config has no such file\n"),
     }
@@ -149,11 +156,11 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
 
 /// Returns a file of cloud-init's NoCloud source: of the config, or made for the host, whose installer reports at
 /// `report_url`.
-pub fn nocloud_file(host: &Host, config: &BootConfig, file: &str, report_url: &str) -> Option<String> {
-    match (file, config.spec.data.get(file)) {
-        (_, Some(content)) => Some(content.clone()),
-        ("meta-data", None) => Some(iso::meta_data(host.metadata.name.as_str(), &host.instance())),
-        ("vendor-data", None) => Some(vendor_data(report_url, config.file(None).unwrap_or_default())),
+pub fn nocloud_file(host: &Host, config: &BootConfig, file: &str, report_url: &str) -> Option<Vec<u8>> {
+    match (file, config.spec.content(file)) {
+        (_, Some(content)) => Some(content.to_vec()),
+        ("meta-data", None) => Some(iso::meta_data(host.metadata.name.as_str(), &host.instance()).into_bytes()),
+        ("vendor-data", None) => Some(vendor_data(report_url, config.main_text().unwrap_or_default()).into_bytes()),
         (_, None) => None,
     }
 }
@@ -222,7 +229,7 @@ pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, i
 
 /// Returns a config's Ignition document, which admission checked to be an object.
 fn ignition_of(config: &BootConfig) -> Option<Value> {
-    let text = config.file(None).filter(|_| config.spec.format == Format::Ignition)?;
+    let text = config.main_text().filter(|_| config.spec.format == Format::Ignition)?;
     serde_json::from_str(text).ok().filter(Value::is_object)
 }
 

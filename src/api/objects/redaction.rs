@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::fleet::conditions::{self, Condition};
 use crate::fleet::{
-    Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta, Object, Secret,
+    BinaryFile, Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta,
+    Object, Secret,
 };
 
 /// An object as clients see it: with its kind, and without its secrets.
@@ -109,7 +110,8 @@ fn portal_redacted(image: &Arc<Image>) -> Cow<'_, Arc<Image>> {
 /// Redacts the content of a config's files.
 fn redact_files(spec: &BootConfigSpec) -> BootConfigSpec {
     let data = spec.data.keys().map(|name| (name.clone(), Secret::REDACTED.to_owned())).collect();
-    BootConfigSpec { data, ..spec.clone() }
+    let binary_data = spec.binary_data.keys().map(|name| (name.clone(), BinaryFile::redacted())).collect();
+    BootConfigSpec { data, binary_data, ..spec.clone() }
 }
 
 /// Returns a host's secrets in a fixed order: the BMC's, the initiator's, the target's.
@@ -141,9 +143,16 @@ pub fn unredact(object: &mut Object, before: Option<&Object>) {
         (Object::Host(host), Some(Object::Host(before))) => restore_host(Arc::make_mut(host), Some(before)),
         (Object::Image(image), Some(Object::Image(before))) => restore_portal(image, before),
         (Object::BootConfig(config), Some(Object::BootConfig(before))) if before.spec.confidential => {
-            for (name, text) in &mut Arc::make_mut(config).spec.data {
+            let spec = &mut Arc::make_mut(config).spec;
+            for (name, text) in &mut spec.data {
                 match before.spec.data.get(name) {
                     Some(kept) if text == Secret::REDACTED => text.clone_from(kept),
+                    _ => {}
+                }
+            }
+            for (name, file) in &mut spec.binary_data {
+                match before.spec.binary_data.get(name) {
+                    Some(kept) if file.is_redacted() => file.clone_from(kept),
                     _ => {}
                 }
             }

@@ -192,7 +192,7 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
             ]
         }
         Object::BootConfig(config) => {
-            let files: Vec<_> = config.spec.data.keys().map(String::as_str).collect();
+            let files: Vec<_> = config.spec.file_names().collect();
             vec![name, config.spec.format.to_string(), files.join(","), age]
         }
     };

@@ -47,7 +47,7 @@ fn full(kind: Kind) -> Object {
         ),
         Kind::BootConfig => (
             metadata,
-            json!({"format": "ignition", "data": {"config.ign": "{}"}, "confidential": true}),
+            json!({"format": "ignition", "data": {"config.ign": "{}"}, "binaryData": {"a": "YQ=="}, "confidential": true}),
             json!({"warnings": ["w"], "reportsCompletion": true}),
         ),
     };

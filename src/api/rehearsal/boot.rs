@@ -362,8 +362,10 @@ impl BootRehearsal {
     }
 
     /// Returns a file of a config as it is shown: its content may hold passwords.
-    fn shown(&self, (name, text): (String, String)) -> ConfigFile {
-        ConfigFile { name, bytes: text.len(), text: self.secrets.text(text) }
+    fn shown(&self, (name, content): (String, Vec<u8>)) -> ConfigFile {
+        let bytes = content.len();
+        let text = String::from_utf8(content).unwrap_or_else(|_| "(not text)".to_owned());
+        ConfigFile { name, bytes, text: self.secrets.text(text) }
     }
 }
 
@@ -413,12 +415,12 @@ fn describe(url: String, stored: StoredProgram) -> ServedFile {
 }
 
 /// Returns the files that the installer can fetch, which reports at `report_url`.
-fn config_files(host: &Host, config: &BootConfig, report_url: &str) -> Vec<(String, String)> {
+fn config_files(host: &Host, config: &BootConfig, report_url: &str) -> Vec<(String, Vec<u8>)> {
     if config.spec.format != Format::CloudInit {
-        return config.spec.data.iter().map(|(name, text)| (name.clone(), text.clone())).collect();
+        return config.spec.files().map(|(name, content)| (name.to_owned(), content.to_vec())).collect();
     }
     let made =
         NOCLOUD.iter().filter_map(|name| Some(((*name).to_owned(), nocloud_file(host, config, name, report_url)?)));
-    let others = config.spec.data.iter().filter(|(name, _)| !NOCLOUD.contains(&name.as_str()));
-    made.chain(others.map(|(name, text)| (name.clone(), text.clone()))).collect()
+    let others = config.spec.files().filter(|(name, _)| !NOCLOUD.contains(name));
+    made.chain(others.map(|(name, content)| (name.to_owned(), content.to_vec()))).collect()
 }

@@ -135,6 +135,9 @@ pub fn config_secrets(config: &BootConfig) -> BTreeSet<String> {
     for (name, text) in &config.spec.data {
         found.add_file(config.spec.format, name, text);
     }
+    for (name, file) in &config.spec.binary_data {
+        found.add_file(config.spec.format, name, &file.text());
+    }
     found.words
 }
 
@@ -337,7 +340,7 @@ mod tests {
 
     fn secrets(format: Format, text: &str, confidential: bool) -> Vec<String> {
         let data = [(format.main_file().to_owned(), text.to_owned())].into();
-        let spec = BootConfigSpec { format, data, confidential };
+        let spec = BootConfigSpec { format, data, binary_data: Default::default(), confidential };
         let config = BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: Default::default() };
         config_secrets(&config).into_iter().collect()
     }

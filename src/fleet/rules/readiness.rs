@@ -210,7 +210,12 @@ mod tests {
                 ..ImageStatus::default()
             };
             let image = Image { metadata: meta("live"), spec: ImageSpec::of_file("a.iso"), status };
-            let spec = BootConfigSpec { format: Format::Kickstart, data: Default::default(), confidential: false };
+            let spec = BootConfigSpec {
+                format: Format::Kickstart,
+                data: Default::default(),
+                binary_data: Default::default(),
+                confidential: false,
+            };
             let status = [(BootConfig::REPORTS_COMPLETION.to_owned(), true.into())].into();
             let config = BootConfig { metadata: meta("c"), spec, status };
             Self { host, image, config, same_machine: None, completion: Completion::BootComplete }

@@ -79,7 +79,12 @@ pub fn cloudinit(body: Value, server_url: &str) -> Result<Generated, FieldError>
         files.push(("network", "network-config"));
         data.insert("network-config".into(), network);
     }
-    let spec = BootConfigSpec { format: Format::CloudInit, data, confidential: body.confidential };
+    let spec = BootConfigSpec {
+        format: Format::CloudInit,
+        data,
+        binary_data: Default::default(),
+        confidential: body.confidential,
+    };
     Ok(Generated { configs: vec![NewConfig { name, spec, files }], volume: body.volume, warnings: written.warnings })
 }
 

@@ -211,7 +211,12 @@ impl IgnitionPlan {
         }
         let main = Format::Ignition.main_file();
         let data = [(main.to_owned(), format!("{config}\n"))].into();
-        let spec = BootConfigSpec { format: Format::Ignition, data, confidential: pull_secret.is_some() };
+        let spec = BootConfigSpec {
+            format: Format::Ignition,
+            data,
+            binary_data: Default::default(),
+            confidential: pull_secret.is_some(),
+        };
         Ok(NewConfig { name, spec, files: vec![(role, main)] })
     }
 

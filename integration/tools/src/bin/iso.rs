@@ -3,6 +3,7 @@
 //! `iso inspect FILE | ls FILE | cat FILE PATH | seed OUT HOST INSTANCE NAME=FILE... |
 //!  view FILE OUT [--append ARG] [--remove ARG] [--timeout S] [--file PATH=FILE] [--ignition FILE] [--digest]`
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -25,11 +26,11 @@ fn main() -> anyhow::Result<()> {
             copy(&image, &extents, &mut io::stdout().lock())?;
         }
         ["seed", out, host, instance, ref files @ ..] => {
-            let text = |pair: &&str| {
+            let read = |pair: &&str| {
                 let (name, file) = pair.split_once('=').context("NAME=FILE")?;
-                Ok((name.to_owned(), fs::read_to_string(file)?))
+                Ok((name.to_owned(), fs::read(file)?))
             };
-            let files = files.iter().map(text).collect::<anyhow::Result<_>>()?;
+            let files = files.iter().map(read).collect::<anyhow::Result<BTreeMap<String, Vec<u8>>>>()?;
             fs::write(out, iso::build_seed(host, instance, &files)?)?;
         }
         ["view", file, out, ref wishes @ ..] => view(file, out, wishes)?,
