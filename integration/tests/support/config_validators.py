@@ -1,8 +1,9 @@
-"""Reference validators for configs: Debian's ignition-validate and cloud-init, downloaded once into integration/.cache and
+"""Reference validators for configs: Debian's ignition-validate, cloud-init and netplan, downloaded once into integration/.cache and
 not installed."""
 
 import functools
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from support.downloads import downloading
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache/ignition"
 VALIDATE = CACHE / "root/usr/bin/ignition-validate"
+NETPLAN = CACHE.with_name("netplan")
+# The packages with netplan's generator, by the version of Debian.
+NETPLAN_PACKAGES = {"12": ("netplan.io", "libnetplan0"), "13": ("netplan-generator", "libnetplan1")}
 
 
 @functools.cache
@@ -23,12 +27,34 @@ def fetch():
 def download():
     iso_images.fetch_material()
     if not VALIDATE.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        get = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "ignition"]
-        if subprocess.run(get, cwd=CACHE, capture_output=True).returncode:
-            subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
-            subprocess.run(get, cwd=CACHE, check=True, capture_output=True)
-        subprocess.run(["dpkg-deb", "-x", next(CACHE.glob("ignition_*.deb")), CACHE / "root"], check=True)
+        unpack(CACHE, "ignition")
+
+
+def unpack(cache, *packages):
+    """Downloads packages, and unpacks them into the folder `root` of a cache."""
+    cache.mkdir(parents=True, exist_ok=True)
+    get = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", *packages]
+    if subprocess.run(get, cwd=cache, capture_output=True).returncode:
+        subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
+        subprocess.run(get, cwd=cache, check=True, capture_output=True)
+    for package in packages:
+        subprocess.run(["dpkg-deb", "-x", next(cache.glob(f"{package}_*.deb")), cache / "root"], check=True)
+
+
+def netplan(place, text):
+    """Returns the files for systemd-networkd that netplan generates of a network-config."""
+    with downloading(NETPLAN):
+        if not (NETPLAN / "root/usr/libexec/netplan/generate").exists():
+            unpack(NETPLAN, *NETPLAN_PACKAGES[iso_images.debian()])
+    file = place / "netplan/etc/netplan/50.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("network:\n" + "".join(f"  {line}\n" for line in text.splitlines()))
+    file.chmod(0o600)
+    library = next((NETPLAN / "root").glob("usr/lib/*/libnetplan.so.*")).parent
+    done = subprocess.run([NETPLAN / "root/usr/libexec/netplan/generate", "--root-dir", place / "netplan"],
+                          capture_output=True, text=True, env={**os.environ, "LD_LIBRARY_PATH": str(library)})
+    assert done.returncode == 0, done
+    return "".join(file.read_text() for file in sorted((place / "netplan/run/systemd/network").iterdir()))
 
 
 def ignition(text):

@@ -22,6 +22,10 @@ const MAX_HOST_NAME_LENGTH: usize = 200;
 const MAX_PACKAGE_NAME_LENGTH: usize = 128;
 /// Path of the report of a completed install.
 const BOOT_COMPLETE: &str = "/api/v1/boot-complete";
+/// Number of tries of a report by `phone_home`.
+const PHONE_HOME_TRIES: u32 = 30;
+/// Timeout of a report about a stage, in seconds: cloud-init waits for the answer.
+const REPORT_TIMEOUT: u32 = 5;
 
 /// The body of a request for one machine's cloud-init files.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,6 +44,12 @@ pub struct CloudInitRequest {
     /// Users of the machine; all of them are administrators.
     #[serde(default)]
     users: Vec<User>,
+    /// Whether cloud-init reports the end of its first boot to this server, which completes the install.
+    #[serde(default)]
+    phone_home: bool,
+    /// Whether cloud-init reports its stages to this server. A NoCloud source has that in its vendor-data anyway.
+    #[serde(default)]
+    reporting: bool,
     /// Values of the placeholders in userData, or in the template nixos-bootstrap.
     values: Option<Values>,
     /// The whole user-data, with placeholders as in ${HOSTNAME}; instead of template, packages and users.
@@ -68,7 +78,7 @@ pub fn cloudinit(body: Value, server_url: &str) -> Result<Generated, FieldError>
     }
     let written = match UserDataText::of(&body, template)? {
         Some(text) => text.user_data(&body, &name, server_url)?,
-        None => user_data(&body, &name, template)?,
+        None => user_data(&body, &name, template, server_url)?,
     };
     let network = body.network.as_ref().map(network).transpose()?.or(written.network);
     let network = network.as_ref().map(yaml).transpose()?;
@@ -97,7 +107,12 @@ struct Written {
 }
 
 /// Returns the cloud-config of a request without a text of user-data.
-fn user_data(body: &CloudInitRequest, name: &Name, template: Template) -> Result<Written, FieldError> {
+fn user_data(
+    body: &CloudInitRequest,
+    name: &Name,
+    template: Template,
+    server_url: &str,
+) -> Result<Written, FieldError> {
     if body.values.is_some() {
         return Err(field_error("values", "not used: expected userData or the template nixos-bootstrap with it"));
     }
@@ -115,6 +130,15 @@ fn user_data(body: &CloudInitRequest, name: &Name, template: Template) -> Result
         config.insert("packages".into(), json!(packages));
     }
     template.add(&mut config);
+    if body.phone_home {
+        let url = format!("{server_url}/phone_home");
+        config.insert("phone_home".into(), json!({"url": url, "post": ["instance_id"], "tries": PHONE_HOME_TRIES}));
+    }
+    if body.reporting {
+        let endpoint = format!("{server_url}/api/v1/report");
+        let webhook = json!({"type": "webhook", "endpoint": endpoint, "timeout": REPORT_TIMEOUT});
+        config.insert("reporting".into(), json!({"bootlatch": webhook}));
+    }
     let user_data = format!("#cloud-config\n{}", yaml(&Value::Object(config))?);
     Ok(Written { user_data, network: None, warnings })
 }
@@ -139,8 +163,14 @@ impl<'a> UserDataText<'a> {
             (None, Some(text)) => Self { field: "values", what: "the template nixos-bootstrap", text },
             (None, None) => return Ok(None),
         };
-        for (field, is_empty) in [("packages", body.packages.is_empty()), ("users", body.users.is_empty())] {
-            if !is_empty {
+        let others = [
+            ("packages", body.packages.is_empty()),
+            ("users", body.users.is_empty()),
+            ("phoneHome", !body.phone_home),
+            ("reporting", !body.reporting),
+        ];
+        for (field, is_unset) in others {
+            if !is_unset {
                 return Err(field_error(field, format!("not allowed: {} is the whole user-data", found.what)));
             }
         }
@@ -275,9 +305,22 @@ mod tests {
     }
 
     #[test]
+    fn cloud_init_reports_to_the_server() {
+        let generated = cloudinit_of(json!({"hostname": "a", "phoneHome": true, "reporting": true})).unwrap();
+        let config = &generated.configs[0];
+        let user_data = read(config, "user-data");
+        let phone_home = json!({"url": "http://192.0.2.1/phone_home", "post": ["instance_id"], "tries": 30});
+        assert_eq!(user_data["phone_home"], phone_home);
+        let endpoint = "http://192.0.2.1/api/v1/report";
+        let webhook = json!({"type": "webhook", "endpoint": endpoint, "timeout": 5});
+        assert_eq!(user_data["reporting"], json!({"bootlatch": webhook}));
+        assert_eq!(reports_completion(&config.spec), Some(true));
+    }
+
+    #[test]
     fn an_error_names_its_field() {
         type Edit = fn(&mut Value);
-        let rows: [(&str, Edit); 20] = [
+        let rows: [(&str, Edit); 21] = [
             ("template", |body| body["template"] = "docker".into()),
             ("hostname", |body| body["hostname"] = "../../etc/passwd".into()),
             ("hostname", |body| body["hostname"] = "Server".into()),
@@ -295,6 +338,7 @@ mod tests {
             ("values.PASSWORD", |body| body["values"] = json!({"PASSWORD": "x"})),
             ("values", |body| *body = json!({"hostname": "a", "template": "nixos-bootstrap"})),
             ("packages", |body| *body = json!({"hostname": "a", "template": "nixos-bootstrap", "packages": ["vim"]})),
+            ("phoneHome", |body| *body = json!({"hostname": "a", "userData": "x", "phoneHome": true})),
             ("users", |body| *body = json!({"hostname": "a", "userData": "x", "users": [{"name": "a"}]})),
             ("userData", |body| *body = json!({"hostname": "a", "userData": "x", "template": "base"})),
             ("network.interfaces[0].gateway", |body| body["network"]["interfaces"][0]["gateway"] = "10.0.0.1".into()),

@@ -7,6 +7,7 @@ mod body;
 mod certificate;
 mod cloudinit;
 mod ignition;
+mod link;
 mod network;
 mod placeholders;
 mod platform;

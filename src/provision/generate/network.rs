@@ -1,6 +1,6 @@
 //! The network of a cloud-init request, as network config version 2.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,37 +10,67 @@ use serde_json::{Map, Value, json};
 
 use super::super::FieldError;
 use super::body::{display_value, field_error, parse_domain};
+use super::link::{Bond, Vlan};
 use crate::fleet;
 
 /// Maximum length of an interface name, in octets (IFNAMSIZ without the terminator).
 const MAX_INTERFACE_NAME_LENGTH: usize = 15;
+/// Minimum MTU, in octets: of IPv4 (RFC 791), and of an interface with an IPv6 address (RFC 8200).
+const MIN_MTU: [u16; 2] = [68, 1280];
 
-/// Network configuration of a machine.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// Network configuration of a machine: interfaces, or nothing that cloud-init configures.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// The machine's network interfaces.
-    #[schemars(length(min = 1))]
+    /// disabled: cloud-init leaves the network as it is, for a root file system that is on the network.
+    #[schemars(extend("enum" = ["disabled", null]))]
+    config: Option<String>,
+    /// The machine's network interfaces, with its bonds and VLANs.
+    #[serde(default)]
     interfaces: Vec<Interface>,
 }
 
 /// A network interface.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Interface {
     /// Name of the interface, as in eth0.
     name: String,
-    /// IP addresses with prefix length, as in 10.1.107.11/24; DHCP without any.
+    /// What it consists of, if it is a bond.
+    bond: Option<Bond>,
+    /// What it belongs to, if it is a VLAN.
+    vlan: Option<Vlan>,
+    /// IP addresses with prefix length, as in 10.1.107.11/24.
     #[serde(default)]
     addresses: Vec<String>,
+    /// Whether it gets an IPv4 address by DHCP. By default it does if it has no addresses, and is not in a bond.
+    dhcp: Option<bool>,
     /// Router of the default route.
     gateway: Option<String>,
+    /// More routes.
+    #[serde(default)]
+    routes: Vec<Route>,
     /// IP addresses of name servers.
     #[serde(default)]
     nameservers: Vec<String>,
     /// Domains that names without a dot are looked up in.
     #[serde(default)]
     search: Vec<String>,
+    /// Largest packet, in octets.
+    #[schemars(range(min = 68, max = 65535))]
+    mtu: Option<u16>,
+}
+
+/// A route.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Route {
+    /// The network that it leads to, as in 10.2.0.0/16.
+    to: String,
+    /// The router.
+    via: String,
+    /// Priority: the route with the lowest one is taken.
+    metric: Option<u32>,
 }
 
 /// The names, addresses and default routes of the preceding interfaces. None may occur twice.
@@ -52,21 +82,86 @@ struct AssignedValues {
     routes: [bool; 2],
 }
 
-/// Returns cloud-init's network config, version 2 (netplan). An interface without addresses uses DHCP.
+/// Returns cloud-init's network config: version 2 (netplan), or none. An interface without addresses uses DHCP.
 ///
 /// # Errors
 /// Returns the first invalid field.
 pub fn network(network: &Network) -> Result<Value, FieldError> {
+    if let Some(config) = &network.config {
+        return match (config.as_str(), network.interfaces.is_empty()) {
+            ("disabled", true) => Ok(json!({"network": {"config": "disabled"}})),
+            ("disabled", false) => Err(field_error("network.config", "disabled, but there are interfaces: remove one")),
+            _ => Err(field_error("network.config", format!("{}: expected disabled", display_value(config)))),
+        };
+    }
     if network.interfaces.is_empty() {
         return Err(field_error("network.interfaces", "no interfaces: add one, or remove network"));
     }
+    let members = check_links(&network.interfaces)?;
     let mut assigned = AssignedValues::default();
-    let mut ethernets = Map::new();
+    let mut groups: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (index, interface) in network.interfaces.iter().enumerate() {
         let field = format!("network.interfaces[{index}]");
-        ethernets.insert(interface.name.clone(), interface.to_config(&field, &mut assigned)?);
+        let config = interface.to_config(&field, members.contains_key(interface.name.as_str()), &mut assigned)?;
+        groups.entry(interface.group()).or_default().insert(interface.name.clone(), config);
     }
-    Ok(json!({"version": 2, "ethernets": ethernets}))
+    let mut config = Map::from_iter([("version".to_owned(), json!(2))]);
+    config.extend(groups.into_iter().map(|(group, interfaces)| (group.to_owned(), interfaces.into())));
+    Ok(config.into())
+}
+
+/// Checks what bonds and VLANs refer to. Returns the bond of each interface that is in one.
+fn check_links(interfaces: &[Interface]) -> Result<BTreeMap<&str, &str>, FieldError> {
+    let by_name: BTreeMap<&str, &Interface> = interfaces.iter().map(|one| (one.name.as_str(), one)).collect();
+    let mut members = BTreeMap::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        let field = format!("network.interfaces[{index}]");
+        let unknown = |field: String, name: &str| {
+            field_error(field, format!("no interface {} in network.interfaces", display_value(name)))
+        };
+        if let (Some(_), Some(_)) = (&interface.bond, &interface.vlan) {
+            return Err(field_error(
+                format!("{field}.vlan"),
+                "not allowed with bond: a VLAN is an interface of its own",
+            ));
+        }
+        if let Some(bond) = &interface.bond {
+            if bond.interfaces.is_empty() {
+                return Err(field_error(format!("{field}.bond.interfaces"), "no interfaces: add one"));
+            }
+            for (index, name) in bond.interfaces.iter().enumerate() {
+                let field = format!("{field}.bond.interfaces[{index}]");
+                match by_name.get(name.as_str()) {
+                    None => return Err(unknown(field, name)),
+                    Some(member) if member.bond.is_some() || member.vlan.is_some() => {
+                        return Err(field_error(field, format!("{name} is a bond or a VLAN: expected an interface")));
+                    }
+                    Some(_) if members.insert(name.as_str(), interface.name.as_str()).is_some() => {
+                        return Err(field_error(field, format!("{name} is in a bond already")));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        if let Some(vlan) = &interface.vlan {
+            let field = format!("{field}.vlan.link");
+            match by_name.get(vlan.link.as_str()) {
+                None => return Err(unknown(field, &vlan.link)),
+                Some(link) if link.vlan.is_some() => {
+                    return Err(field_error(
+                        field,
+                        format!("{} is a VLAN: expected an interface or a bond", vlan.link),
+                    ));
+                }
+                // The kernel refuses it.
+                Some(link) if link.mtu.zip(interface.mtu).is_some_and(|(below, above)| above > below) => {
+                    return Err(field_error(field, format!("the MTU of {} is smaller", vlan.link)));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(members)
 }
 
 impl Network {
@@ -80,16 +175,76 @@ impl Network {
     ) -> Self {
         let search = domain.into_iter().filter(|_| !nameservers.is_empty()).collect();
         let addresses = address.into_iter().collect();
-        Self { interfaces: vec![Interface { name: name.to_owned(), addresses, gateway, nameservers, search }] }
+        let interface =
+            Interface { name: name.to_owned(), addresses, gateway, nameservers, search, ..Interface::default() };
+        Self { config: None, interfaces: vec![interface] }
     }
 }
 
 impl Interface {
-    fn to_config(&self, field: &str, assigned: &mut AssignedValues) -> Result<Value, FieldError> {
+    /// Returns the key of the network config that has interfaces of this type.
+    fn group(&self) -> &'static str {
+        match (&self.bond, &self.vlan) {
+            (Some(_), _) => "bonds",
+            (None, Some(_)) => "vlans",
+            (None, None) => "ethernets",
+        }
+    }
+
+    fn to_config(&self, field: &str, is_member: bool, assigned: &mut AssignedValues) -> Result<Value, FieldError> {
         check_name(&format!("{field}.name"), &self.name)?;
         if !assigned.names.insert(self.name.clone()) {
             return Err(field_error(format!("{field}.name"), format!("duplicate interface {}", self.name)));
         }
+        let mut config = Map::new();
+        if let Some(bond) = &self.bond {
+            config.insert("interfaces".into(), json!(bond.interfaces));
+            config.insert("parameters".into(), bond.parameters(&format!("{field}.bond"))?);
+        }
+        if let Some(vlan) = &self.vlan {
+            config.insert("id".into(), vlan.id(&format!("{field}.vlan"))?.into());
+            config.insert("link".into(), vlan.link.as_str().into());
+        }
+        let nets = self.addresses(field, assigned)?;
+        self.check_mtu(field, &nets)?;
+        config.extend(self.mtu.map(|mtu| ("mtu".to_owned(), mtu.into())));
+        if is_member {
+            self.check_member(field)?;
+            return Ok(config.into());
+        }
+        let uses_dhcp = self.dhcp.unwrap_or(nets.is_empty());
+        if uses_dhcp {
+            config.insert("dhcp4".into(), true.into());
+        }
+        if !nets.is_empty() {
+            let nets: Vec<String> = nets.iter().map(IpNet::to_string).collect();
+            config.insert("addresses".into(), json!(nets));
+        }
+        self.add_routes(field, &nets, uses_dhcp, assigned, &mut config)?;
+        if let Some(nameservers) = self.nameservers(field)? {
+            config.insert("nameservers".into(), nameservers);
+        }
+        Ok(config.into())
+    }
+
+    /// Checks that an interface in a bond has no settings that belong to the bond.
+    fn check_member(&self, field: &str) -> Result<(), FieldError> {
+        let settings = [
+            ("addresses", !self.addresses.is_empty()),
+            ("dhcp", self.dhcp == Some(true)),
+            ("gateway", self.gateway.is_some()),
+            ("routes", !self.routes.is_empty()),
+            ("nameservers", !self.nameservers.is_empty()),
+            ("search", !self.search.is_empty()),
+        ];
+        match settings.iter().find(|(_, is_set)| *is_set) {
+            Some((name, _)) => Err(field_error(format!("{field}.{name}"), "not allowed: the interface is in a bond")),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the addresses of the interface.
+    fn addresses(&self, field: &str, assigned: &mut AssignedValues) -> Result<Vec<IpNet>, FieldError> {
         let mut nets = Vec::new();
         for (index, text) in self.addresses.iter().enumerate() {
             let field = format!("{field}.addresses[{index}]");
@@ -99,17 +254,33 @@ impl Interface {
             }
             nets.push(net);
         }
-        let mut config = Map::new();
-        match nets.is_empty() {
-            true => drop(config.insert("dhcp4".into(), true.into())),
-            false => {
-                let nets: Vec<String> = nets.iter().map(IpNet::to_string).collect();
-                config.insert("addresses".into(), json!(nets));
+        Ok(nets)
+    }
+
+    fn check_mtu(&self, field: &str, nets: &[IpNet]) -> Result<(), FieldError> {
+        let has_ipv6 = nets.iter().any(|net| matches!(net, IpNet::V6(_)));
+        let least = MIN_MTU[usize::from(has_ipv6)];
+        match self.mtu {
+            Some(mtu) if mtu < least => {
+                Err(field_error(format!("{field}.mtu"), format!("{mtu}: expected at least {least}")))
             }
+            Some(_) | None => Ok(()),
         }
+    }
+
+    /// Adds the default route and the other routes.
+    fn add_routes(
+        &self,
+        field: &str,
+        nets: &[IpNet],
+        uses_dhcp: bool,
+        assigned: &mut AssignedValues,
+        config: &mut Map<String, Value>,
+    ) -> Result<(), FieldError> {
+        let mut routes: Vec<Value> = Vec::new();
         if let Some(text) = &self.gateway {
             let field = format!("{field}.gateway");
-            let gateway = parse_gateway(&field, text, &nets)?;
+            let gateway = parse_gateway(&field, text, nets)?;
             if std::mem::replace(&mut assigned.routes[usize::from(gateway.is_ipv6())], true) {
                 return Err(field_error(
                     field,
@@ -119,14 +290,20 @@ impl Interface {
             // cloud-init 22.4 (Debian 12) does not support `to: default`, and treats `::/0` as a /64.
             let via = gateway.to_string();
             match gateway {
-                IpAddr::V4(_) => config.insert("routes".into(), json!([{"to": "0.0.0.0/0", "via": via}])),
-                IpAddr::V6(_) => config.insert("gateway6".into(), via.into()),
-            };
+                IpAddr::V4(_) => routes.push(json!({"to": "0.0.0.0/0", "via": via})),
+                IpAddr::V6(_) => drop(config.insert("gateway6".into(), via.into())),
+            }
         }
-        if let Some(nameservers) = self.nameservers(field)? {
-            config.insert("nameservers".into(), nameservers);
+        for (index, route) in self.routes.iter().enumerate() {
+            let field = format!("{field}.routes[{index}]");
+            // The networks that DHCP brings are not known here.
+            let known = Some(nets).filter(|_| !uses_dhcp);
+            routes.push(route.to_config(&field, known)?);
         }
-        Ok(Value::Object(config))
+        if !routes.is_empty() {
+            config.insert("routes".into(), routes.into());
+        }
+        Ok(())
     }
 
     /// Returns the name servers and search domains of the interface, if there are any.
@@ -150,6 +327,41 @@ impl Interface {
             config.insert("search".into(), json!(domains.collect::<Result<Vec<fleet::Name>, FieldError>>()?));
         }
         Ok((!config.is_empty()).then_some(Value::Object(config)))
+    }
+}
+
+impl Route {
+    /// Returns the route in an interface with these networks, if they are known.
+    fn to_config(&self, field: &str, nets: Option<&[IpNet]>) -> Result<Value, FieldError> {
+        let to = format!("{field}.to");
+        let invalid = || {
+            let found = display_value(&self.to);
+            field_error(
+                to.as_str(),
+                format!("invalid network {found}: expected ADDRESS/LENGTH, for example 10.2.0.0/16"),
+            )
+        };
+        let net: IpNet = self.to.parse().map_err(|_| invalid())?;
+        if net.trunc() != net {
+            return Err(field_error(to, format!("{net} has an address of a host: expected {}", net.trunc())));
+        }
+        if net.prefix_len() == 0 {
+            return Err(field_error(to, "the default route: expected it as gateway"));
+        }
+        let field = format!("{field}.via");
+        let via = parse_host(&field, &self.via)?;
+        if via.is_ipv4() != net.addr().is_ipv4() {
+            return Err(field_error(field, format!("{via} is of another address family than {net}")));
+        }
+        let is_link_local = matches!(via, IpAddr::V6(via) if via.is_unicast_link_local());
+        if !is_link_local && nets.is_some_and(|nets| !nets.iter().any(|net| net.contains(&via))) {
+            return Err(field_error(field, format!("{via} is outside of the networks of the interface")));
+        }
+        let mut config = json!({"to": net.to_string(), "via": via.to_string()});
+        if let Some(metric) = self.metric {
+            config["metric"] = metric.into();
+        }
+        Ok(config)
     }
 }
 
@@ -282,5 +494,71 @@ mod tests {
         for (interfaces, field) in rows {
             assert_eq!(config_of(interfaces.clone()).unwrap_err().field, field, "{interfaces}");
         }
+    }
+
+    #[test]
+    fn bonds_vlans_and_routes_are_interfaces_of_their_own() {
+        let found = config_of(json!([
+            {"name": "eno1"}, {"name": "eno2", "mtu": 9000},
+            {"name": "bond0", "bond": {"interfaces": ["eno1", "eno2"], "mode": "802.3ad"}, "mtu": 9000, "dhcp": false},
+            {"name": "bond0.10", "vlan": {"id": 10, "link": "bond0"}, "mtu": 1500, "addresses": ["10.0.0.5/24"],
+             "routes": [{"to": "10.2.0.0/16", "via": "10.0.0.254", "metric": 50}], "gateway": "10.0.0.1"},
+            {"name": "eno3", "addresses": ["10.9.0.5/24"], "dhcp": true, "routes": [{"to": "10.8.0.0/16", "via": "10.7.0.1"}]},
+        ]));
+        let expected = json!({"version": 2,
+            "ethernets": {"eno1": {}, "eno2": {"mtu": 9000},
+                          "eno3": {"dhcp4": true, "addresses": ["10.9.0.5/24"], "routes": [{"to": "10.8.0.0/16", "via": "10.7.0.1"}]}},
+            "bonds": {"bond0": {"interfaces": ["eno1", "eno2"], "mtu": 9000,
+                                "parameters": {"mode": "802.3ad", "mii-monitor-interval": 100}}},
+            "vlans": {"bond0.10": {"id": 10, "link": "bond0", "mtu": 1500, "addresses": ["10.0.0.5/24"],
+                                   "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"},
+                                              {"to": "10.2.0.0/16", "via": "10.0.0.254", "metric": 50}]}},
+        });
+        assert_eq!(found.unwrap(), expected);
+    }
+
+    #[test]
+    fn an_invalid_bond_vlan_or_route_is_refused_by_its_field() {
+        let bond = |member: Value, bond: Value| json!([member, {"name": "bond0", "bond": bond}]);
+        let vlan = |vlan: Value| json!([{"name": "a", "mtu": 1500}, {"name": "v", "vlan": vlan, "mtu": 1500}]);
+        let route = |to: &str, via: &str| json!([{"name": "a", "addresses": ["10.0.0.5/24"], "mtu": 1500, "routes": [{"to": to, "via": via}]}]);
+        let rows = [
+            (bond(json!({"name": "a"}), json!({"interfaces": []})), "network.interfaces[1].bond.interfaces"),
+            (bond(json!({"name": "a"}), json!({"interfaces": ["b"]})), "network.interfaces[1].bond.interfaces[0]"),
+            (bond(json!({"name": "a"}), json!({"interfaces": ["a", "a"]})), "network.interfaces[1].bond.interfaces[1]"),
+            (bond(json!({"name": "a"}), json!({"interfaces": ["bond0"]})), "network.interfaces[1].bond.interfaces[0]"),
+            (bond(json!({"name": "a"}), json!({"interfaces": ["a"], "mode": "x"})), "network.interfaces[1].bond.mode"),
+            (bond(json!({"name": "a", "dhcp": true}), json!({"interfaces": ["a"]})), "network.interfaces[0].dhcp"),
+            (
+                bond(json!({"name": "a", "addresses": ["10.0.0.5/24"]}), json!({"interfaces": ["a"]})),
+                "network.interfaces[0].addresses",
+            ),
+            (vlan(json!({"id": 0, "link": "a"})), "network.interfaces[1].vlan.id"),
+            (vlan(json!({"id": 4095, "link": "a"})), "network.interfaces[1].vlan.id"),
+            (vlan(json!({"id": 1, "link": "b"})), "network.interfaces[1].vlan.link"),
+            (vlan(json!({"id": 1, "link": "v"})), "network.interfaces[1].vlan.link"),
+            (
+                json!([{"name": "a", "mtu": 1400}, {"name": "v", "vlan": {"id": 1, "link": "a"}, "mtu": 1500}]),
+                "network.interfaces[1].vlan.link",
+            ),
+            (json!([{"name": "a", "mtu": 67}]), "network.interfaces[0].mtu"),
+            (json!([{"name": "a", "addresses": ["2001:db8::5/64"], "mtu": 1279}]), "network.interfaces[0].mtu"),
+            (route("10.2.0.1/16", "10.0.0.1"), "network.interfaces[0].routes[0].to"),
+            (route("0.0.0.0/0", "10.0.0.1"), "network.interfaces[0].routes[0].to"),
+            (route("x", "10.0.0.1"), "network.interfaces[0].routes[0].to"),
+            (route("10.2.0.0/16", "10.1.0.1"), "network.interfaces[0].routes[0].via"),
+            (route("10.2.0.0/16", "fe80::1"), "network.interfaces[0].routes[0].via"),
+        ];
+        for (interfaces, field) in rows {
+            assert_eq!(config_of(interfaces.clone()).unwrap_err().field, field, "{interfaces}");
+        }
+    }
+
+    #[test]
+    fn cloud_init_leaves_a_disabled_network_as_it_is() {
+        let of = |body: Value| network(&serde_json::from_value(body).unwrap()).map_err(|error| error.field);
+        assert_eq!(of(json!({"config": "disabled"})), Ok(json!({"network": {"config": "disabled"}})));
+        assert_eq!(of(json!({"config": "off"})), Err("network.config".into()));
+        assert_eq!(of(json!({"config": "disabled", "interfaces": [{"name": "a"}]})), Err("network.config".into()));
     }
 }
