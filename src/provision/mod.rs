@@ -21,4 +21,5 @@ mod yaml;
 
 pub use check::{FieldError, check};
 pub use completion::reports_completion;
+pub use user_data::part_texts;
 pub use yaml::yaml_error;

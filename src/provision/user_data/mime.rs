@@ -28,39 +28,61 @@ pub struct Leaf {
 /// Returns the leaves of a message in their order.
 ///
 /// # Errors
-/// Returns a message about a multipart without parts, or messages that are nested too deeply.
-pub fn leaves(text: &str) -> Result<Vec<Leaf>, String> {
-    let mut leaves = Vec::new();
+/// Returns a message about a multipart without parts, more than `limit` leaves, or messages that are nested too deeply.
+pub fn leaves(text: &str, limit: usize) -> Result<Vec<Leaf>, String> {
+    let mut found = Leaves { leaves: Vec::new(), limit };
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    add_leaves(&lines, 1, MAX_DEPTH, &mut leaves)?;
-    Ok(leaves)
+    found.add(&lines, 1, 0)?;
+    Ok(found.leaves)
 }
 
-/// Adds the leaves of a message whose first line has this number.
-fn add_leaves(lines: &[&str], first: usize, depth: usize, leaves: &mut Vec<Leaf>) -> Result<(), String> {
-    if depth == 0 {
-        return Err(format!("line {first}: more than {MAX_DEPTH} messages within each other"));
+struct Leaves {
+    leaves: Vec<Leaf>,
+    /// Maximum number of leaves.
+    limit: usize,
+}
+
+impl Leaves {
+    /// Adds the leaves of a message whose first line has this number, and that is in so many others.
+    fn add(&mut self, lines: &[&str], first: usize, depth: usize) -> Result<(), String> {
+        if depth >= MAX_DEPTH {
+            return Err(format!("line {first}: more than {MAX_DEPTH} messages within each other"));
+        }
+        let headers = Headers::parse(lines);
+        let (body, line) = (&lines[headers.length..], first + headers.length);
+        let content_type = headers.content_type();
+        if !content_type.starts_with("multipart/") {
+            return self.add_leaf(content_type, line, &headers, &body.concat(), depth > 0);
+        }
+        let Some(boundary) = headers.boundary() else {
+            return Err(format!("line {first}: {content_type} without a boundary: cloud-init finds no part in it"));
+        };
+        let parts = split(body, &boundary);
+        if parts.is_empty() {
+            return Err(format!("line {line}: no line --{boundary}: cloud-init finds no part"));
+        }
+        for part in parts {
+            self.add(&body[part.clone()], line + part.start, depth + 1)?;
+        }
+        Ok(())
     }
-    let headers = Headers::parse(lines);
-    let (body, line) = (&lines[headers.length..], first + headers.length);
-    let content_type = headers.content_type();
-    if !content_type.starts_with("multipart/") {
-        let body = decode(&body.concat(), &headers.value("content-transfer-encoding"));
-        leaves.push(Leaf { content_type, line, body });
-        return Ok(());
+
+    fn add_leaf(
+        &mut self,
+        content_type: String,
+        line: usize,
+        headers: &Headers,
+        body: &str,
+        is_part: bool,
+    ) -> Result<(), String> {
+        if self.leaves.len() >= self.limit {
+            return Err(format!("line {line}: more than {} parts", self.limit));
+        }
+        let body = if is_part { without_last_newline(body) } else { body };
+        let body = decode(body, &headers.value("content-transfer-encoding"));
+        self.leaves.push(Leaf { content_type, line, body });
+        Ok(())
     }
-    let Some(boundary) = headers.boundary() else {
-        return Err(format!("line {first}: {content_type} without a boundary: cloud-init finds no part in it"));
-    };
-    let parts = split(body, &boundary);
-    if parts.is_empty() {
-        return Err(format!("line {line}: no line --{boundary}: cloud-init finds no part"));
-    }
-    for part in parts {
-        let lines: Vec<&str> = without_last_newline(&body[part.clone()]);
-        add_leaves(&lines, line + part.start, depth - 1, leaves)?;
-    }
-    Ok(())
 }
 
 /// Returns the lines of each part between the lines of a boundary. The last one may have no end.
@@ -84,14 +106,9 @@ fn split(lines: &[&str], boundary: &str) -> Vec<std::ops::Range<usize>> {
     parts
 }
 
-/// Returns the lines of a part. The line end before a boundary belongs to the boundary (RFC 2046, section 5.1.1).
-fn without_last_newline<'a>(lines: &[&'a str]) -> Vec<&'a str> {
-    let mut lines = lines.to_vec();
-    if let Some(last) = lines.last_mut() {
-        let line = *last;
-        *last = line.strip_suffix("\r\n").or_else(|| line.strip_suffix('\n')).unwrap_or(line);
-    }
-    lines
+/// Returns the body of a part. The line end before a boundary belongs to the boundary (RFC 2046, section 5.1.1).
+fn without_last_newline(body: &str) -> &str {
+    body.strip_suffix("\r\n").or_else(|| body.strip_suffix('\n')).unwrap_or(body)
 }
 
 struct Headers {
@@ -216,7 +233,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<(String, usize, String)> {
-        let leaves = leaves(text).unwrap().into_iter();
+        let leaves = leaves(text, 9).unwrap().into_iter();
         leaves.map(|leaf| (leaf.content_type, leaf.line, String::from_utf8(leaf.body).unwrap())).collect()
     }
 
@@ -267,9 +284,13 @@ mod tests {
             ),
             ("Content-Type: multipart/mixed; boundary=b\n\nx\n".to_owned(), "line 3: no line --b"),
             (deep, "messages within each other"),
+            (
+                format!("Content-Type: multipart/mixed; boundary=b\n\n{}", "--b\n\n".repeat(10)),
+                "line 23: more than 9 parts",
+            ),
         ];
         for (text, message) in rows {
-            let error = leaves(&text).unwrap_err();
+            let error = leaves(&text, 9).unwrap_err();
             assert!(error.contains(message), "{text}: {error}");
         }
     }

@@ -14,7 +14,7 @@ pub use check::check;
 
 /// Number of first octets of user-data in which cloud-init looks for `mime-version:`.
 const MIME_HEADER_BYTES: usize = 4096;
-/// Maximum length of decompressed user-data, in octets.
+/// Maximum length of all that is decompressed in one file of user-data, in octets.
 const MAX_UNPACKED_BYTES: u64 = 4 * 1024 * 1024;
 /// Maximum number of parts of a MIME message or an archive.
 const MAX_PARTS: usize = 1000;
@@ -96,29 +96,42 @@ pub struct UserDataPart {
 /// # Errors
 /// Returns a message if cloud-init could not take the file apart.
 pub fn parts(bytes: &[u8]) -> Result<Vec<UserDataPart>, String> {
-    let bytes = unpack(bytes)?;
+    let mut left = MAX_UNPACKED_BYTES;
+    let bytes = unpack(bytes, &mut left)?;
     let mut parts = Vec::new();
     if is_mime(&bytes) {
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let line = 1 + bytes[..error.valid_up_to()].iter().filter(|octet| **octet == b'\n').count();
             format!("line {line}: a MIME message must be UTF-8")
         })?;
-        for (index, leaf) in mime::leaves(text)?.into_iter().enumerate() {
+        for (index, leaf) in mime::leaves(text, MAX_PARTS)?.into_iter().enumerate() {
             let place = format!("part {} ({}, from line {})", index + 1, leaf.content_type, leaf.line);
-            add_part(&leaf.content_type, &leaf.body, place, &mut parts)?;
+            add_part(&leaf.content_type, &leaf.body, place, &mut left, &mut parts)?;
         }
     } else {
-        add_part(NOT_MULTIPART, &bytes, String::new(), &mut parts)?;
+        add_part(NOT_MULTIPART, &bytes, String::new(), &mut left, &mut parts)?;
     }
     Ok(parts)
 }
 
-/// Adds a part by its content type and its first words.
-fn add_part(content_type: &str, body: &[u8], place: String, parts: &mut Vec<UserDataPart>) -> Result<(), String> {
+/// Returns the texts of the parts of user-data; none for a file of one kind, and for one that cannot be taken apart.
+pub fn part_texts(bytes: &[u8]) -> Vec<String> {
+    let parts = parts(bytes).unwrap_or_default().into_iter();
+    parts.filter(|part| !part.place.is_empty()).map(|part| part.text).collect()
+}
+
+/// Adds a part by its content type and its first words. `left` is the number of octets that may still be decompressed.
+fn add_part(
+    content_type: &str,
+    body: &[u8],
+    place: String,
+    left: &mut u64,
+    parts: &mut Vec<UserDataPart>,
+) -> Result<(), String> {
     let within = |message: String| if place.is_empty() { message } else { format!("{place}: {message}") };
     let (body, content_type) = match PACKED_TYPES.contains(&content_type) {
         true if !is_packed(body) => return Err(within("expected gzip data".into())),
-        true => (unpack(body).map_err(within)?, "text/plain"),
+        true => (unpack(body, left).map_err(within)?, "text/plain"),
         false => (Cow::Borrowed(body), content_type),
     };
     let is_by_words = matches!(content_type, "text/plain" | NOT_MULTIPART | "text/x-shellscript");
@@ -190,18 +203,18 @@ fn is_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Returns data decompressed, if it is compressed.
-fn unpack(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+/// Returns data decompressed, if it is compressed. Takes its length from what is left for the whole file.
+fn unpack<'a>(bytes: &'a [u8], left: &mut u64) -> Result<Cow<'a, [u8]>, String> {
     if !is_packed(bytes) {
         return Ok(Cow::Borrowed(bytes));
     }
     let mut plain = Vec::new();
-    let read = flate2::read::MultiGzDecoder::new(bytes).take(MAX_UNPACKED_BYTES + 1).read_to_end(&mut plain);
+    let read = flate2::read::MultiGzDecoder::new(bytes).take(*left + 1).read_to_end(&mut plain);
     read.map_err(|error| format!("invalid gzip data: {error}"))?;
-    match plain.len() as u64 > MAX_UNPACKED_BYTES {
-        true => Err(format!("longer than {MAX_UNPACKED_BYTES} octets when it is decompressed")),
-        false => Ok(Cow::Owned(plain)),
-    }
+    *left = left
+        .checked_sub(plain.len() as u64)
+        .ok_or_else(|| format!("the file is longer than {MAX_UNPACKED_BYTES} octets when all of it is decompressed"))?;
+    Ok(Cow::Owned(plain))
 }
 
 /// Returns whether cloud-init reads user-data as a MIME message: it looks for the header among the first octets, in any
@@ -268,6 +281,8 @@ pub mod tests {
         let found = parts(message.as_bytes()).unwrap();
         assert_eq!(found[0].place, "part 1 (text/cloud-config, from line 9)");
         assert_eq!((found[0].text.as_str(), found[2].text.as_str()), ("hostname: a", "#!/bin/sh\n"));
+        assert_eq!(part_texts(&packed(message.as_bytes()))[2], "#!/bin/sh\n");
+        assert_eq!(part_texts(b"#!/bin/sh\n"), Vec::<String>::new());
     }
 
     #[test]
@@ -294,6 +309,17 @@ pub mod tests {
         assert!(parts(&broken).unwrap_err().contains("gzip"));
         let bomb = packed(&vec![b' '; MAX_UNPACKED_BYTES as usize + 1]);
         assert!(parts(&bomb).unwrap_err().contains("longer than"));
+        // Each part fits alone, and so does the message.
+        let half = packed(&vec![b' '; MAX_UNPACKED_BYTES as usize / 2]);
+        let half = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, half);
+        let part = format!("--b\nContent-Type: application/gzip\nContent-Transfer-Encoding: base64\n\n{half}\n");
+        let nested = |count| {
+            let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n";
+            packed(format!("{head}{}--b--\n", part.repeat(count)).as_bytes())
+        };
+        assert!(parts(&nested(1)).is_ok());
+        let error = parts(&nested(2)).unwrap_err();
+        assert!(error.starts_with("part 2 (application/gzip") && error.contains("longer than"), "{error}");
         assert!(parts(b"MIME-Version: 1.0\n\n\xff").unwrap_err().contains("line 3"));
         let many = format!("#cloud-config-archive\n{}", "- a\n".repeat(MAX_PARTS + 1));
         assert!(parts(many.as_bytes()).unwrap_err().contains("more than"));
