@@ -23,6 +23,11 @@ test "$(wc -l </var/log/rebuilds)" -gt 1
 """
 UNIT = "nixos-bootstrap.service"
 LINK = "/etc/systemd/system.control/multi-user.target.wants/nixos-bootstrap.service"
+# The root of the test is an overlay, as that of a live system.
+FINDMNT = """#!/bin/sh
+test "$*" = "-no FSTYPE /" && echo ext4
+"""
+NEW_FLAKE = "github:acme/fleet?ref=next#near"
 STAGES = ("init --local", "init", "modules --mode config", "modules --mode final")
 
 
@@ -68,23 +73,47 @@ def world(box, near, request_body):
     world.close()
 
 
-def test_a_machine_applies_its_flake_once_and_is_installed(box, world, request_body):
+def run_cloud_init(world):
     for stage in STAGES:
         world.run("cloud-init", *stage.split(), check=False)
     status = json.loads(world.run("cat", "/run/cloud-init/result.json"))
     assert status["v1"]["errors"] == [], f"cloud-init has no errors: {status}"
+
+
+def active_state(world):
+    return world.systemctl("show", UNIT, "--property=ActiveState").strip().partition("=")[2]
+
+
+def test_a_machine_applies_its_flake_once_and_is_installed(box, world, request_body):
+    run_cloud_init(world)
+    until("a system in memory is refused", lambda: active_state(world) == "failed", 30)
+    assert "/ is overlay, not a disk" in world.run("journalctl", "-u", UNIT, "--no-pager")
+    assert box.status("near")["phase"] != "Installed"
+    world.run("test", "!", "-e", "/var/log/rebuilds")
+    world.write("/run/current-system/sw/bin/findmnt", FINDMNT, "755")
+    world.systemctl("start", "--no-block", UNIT)
     assert world.run("cat", "/etc/nix-flake-target") == f"{FLAKE}\n"
     assert request_body["values"]["SSH_AUTHORIZED_KEYS"][0] in world.run("cat", "/home/ops/.ssh/authorized_keys")
     assert "wheel" in world.run("id", "-Gn", "ops")
     until("the host is installed", lambda: box.status("near")["phase"] == "Installed", 60)
     call = f"near /root switch --refresh --flake {FLAKE}\n"
     assert world.run("cat", "/var/log/rebuilds") == call * 2, "nixos-rebuild ran again after its failure, with the flake"
-    until("the unit is done", lambda: "ActiveState=inactive" in world.systemctl("show", UNIT, "--property=ActiveState"))
+    until("the unit is done", lambda: active_state(world) == "inactive")
     assert world.systemctl("show", UNIT, "--property=Result") == "Result=success\n", world.run("journalctl", "-u", UNIT, "--no-pager")
     assert world.run("cat", "/var/lib/nixos-bootstrap/applied") == f"{FLAKE}\n"
     world.run("test", "!", "-e", LINK)
     world.systemctl("start", UNIT)
     assert world.run("cat", "/var/log/rebuilds") == call * 2, "what is complete is not done again"
+
+    generate(box, {**request_body, "values": {**request_body["values"], "FLAKE_REF": NEW_FLAKE}})
+    world.write("/etc/cloud/cloud.cfg.d/99-test.cfg", "datasource_list: [NoCloud]\nnetwork: {config: disabled}\n")
+    for name in ("user-data", "meta-data"):
+        world.write(f"/var/lib/cloud/seed/nocloud/{name}", files(box, "near.example.org")[name])
+    run_cloud_init(world)
+    until("the new flake is applied", lambda: world.run("cat", "/var/lib/nixos-bootstrap/applied") == f"{NEW_FLAKE}\n", 60)
+    assert world.run("cat", "/var/log/rebuilds") == call * 2 + call.replace(FLAKE, NEW_FLAKE)
+    until("the unit is done again", lambda: active_state(world) == "inactive")
+    world.run("test", "-e", "/var/lib/nixos-bootstrap/complete")
 
 
 def test_the_files_are_what_cloud_init_expects(box, request_body):

@@ -20,6 +20,9 @@ use crate::fleet::{BootConfigSpec, Format, Name};
 const MAX_HOST_NAME_LENGTH: usize = 200;
 /// Maximum length of a package name, in characters.
 const MAX_PACKAGE_NAME_LENGTH: usize = 128;
+/// Name of the reporter in user-data. Another one than that of vendor-data, which has the machine's token and would be
+/// replaced.
+const REPORTER: &str = "bootlatch-address";
 /// Path of the report of a completed install.
 const BOOT_COMPLETE: &str = "/api/v1/boot-complete";
 /// Number of tries of a report by `phone_home`.
@@ -137,7 +140,7 @@ fn user_data(
     if body.reporting {
         let endpoint = format!("{server_url}/api/v1/report");
         let webhook = json!({"type": "webhook", "endpoint": endpoint, "timeout": REPORT_TIMEOUT});
-        config.insert("reporting".into(), json!({"bootlatch": webhook}));
+        config.insert("reporting".into(), json!({REPORTER: webhook}));
     }
     let user_data = format!("#cloud-config\n{}", yaml(&Value::Object(config))?);
     Ok(Written { user_data, network: None, warnings })
@@ -313,7 +316,8 @@ mod tests {
         assert_eq!(user_data["phone_home"], phone_home);
         let endpoint = "http://192.0.2.1/api/v1/report";
         let webhook = json!({"type": "webhook", "endpoint": endpoint, "timeout": 5});
-        assert_eq!(user_data["reporting"], json!({"bootlatch": webhook}));
+        // Not `bootlatch`, the reporter of the vendor-data.
+        assert_eq!(user_data["reporting"], json!({"bootlatch-address": webhook}));
         assert_eq!(reports_completion(&config.spec), Some(true));
     }
 
@@ -369,6 +373,19 @@ mod tests {
         let expected = include_str!("../../../integration/fixtures/generated/nixos-bootstrap.txt");
         assert_eq!(written, expected);
         assert_eq!(cloudinit_of(nixos()).unwrap().configs[0].spec, config.spec);
+    }
+
+    #[test]
+    fn the_nixos_template_runs_again_for_a_new_flake_and_not_in_memory() {
+        let config: Value = read(&cloudinit_of(nixos()).unwrap().configs[0], "user-data");
+        assert_eq!(config["runcmd"][0], json!(["rm", "-f", "/var/lib/nixos-bootstrap/complete"]));
+        let run = config["write_files"][1]["content"].as_str().unwrap();
+        let place = |words: &str| run.find(words).unwrap_or_else(|| panic!("{words}: {run}"));
+        let steps =
+            ["findmnt -no FSTYPE /", "exit 78", "/applied\" 2>/dev/null)\" != \"$target\"", "nixos-rebuild", "curl"];
+        assert!(steps.map(place).is_sorted(), "{run}");
+        let unit = config["write_files"][2]["content"].as_str().unwrap();
+        assert!(unit.contains("\nRestartPreventExitStatus=78\n"), "{unit}");
     }
 
     #[test]

@@ -18,6 +18,9 @@ const MAX_INTERFACE_NAME_LENGTH: usize = 15;
 /// Minimum MTU, in octets: of IPv4 (RFC 791), and of an interface with an IPv6 address (RFC 8200).
 const MIN_MTU: [u16; 2] = [68, 1280];
 
+/// MTU of an interface without one, in octets.
+const DEFAULT_MTU: u16 = 1500;
+
 /// Network configuration of a machine: interfaces, or nothing that cloud-init configures.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -153,11 +156,17 @@ fn check_links(interfaces: &[Interface]) -> Result<BTreeMap<&str, &str>, FieldEr
                         format!("{} is a VLAN: expected an interface or a bond", vlan.link),
                     ));
                 }
-                // The kernel refuses it.
-                Some(link) if link.mtu.zip(interface.mtu).is_some_and(|(below, above)| above > below) => {
-                    return Err(field_error(field, format!("the MTU of {} is smaller", vlan.link)));
+                Some(link) => {
+                    let below = link.mtu.unwrap_or(DEFAULT_MTU);
+                    // The kernel refuses it.
+                    if let Some(above) = interface.mtu.filter(|above| *above > below) {
+                        let name = &vlan.link;
+                        return Err(field_error(
+                            field,
+                            format!("the MTU of {name} is {below}: expected at least {above}"),
+                        ));
+                    }
                 }
-                Some(_) => {}
             }
         }
     }
@@ -539,6 +548,10 @@ mod tests {
             (vlan(json!({"id": 1, "link": "v"})), "network.interfaces[1].vlan.link"),
             (
                 json!([{"name": "a", "mtu": 1400}, {"name": "v", "vlan": {"id": 1, "link": "a"}, "mtu": 1500}]),
+                "network.interfaces[1].vlan.link",
+            ),
+            (
+                json!([{"name": "a"}, {"name": "v", "vlan": {"id": 1, "link": "a"}, "mtu": 1501}]),
                 "network.interfaces[1].vlan.link",
             ),
             (json!([{"name": "a", "mtu": 67}]), "network.interfaces[0].mtu"),

@@ -225,7 +225,8 @@ fn value_of(field: &str) -> String {
     }
 }
 
-/// Checks the reference of a flake. It must not end a word of a shell or of YAML.
+/// Checks the reference of a flake. In double quotes it is one word of a shell, as it is; without them `&` would end the
+/// word. It ends no plain text of YAML.
 fn check_flake_ref(text: &str) -> Result<(), FieldError> {
     let fits = (1..=MAX_FLAKE_REF_LENGTH).contains(&text.len())
         && text.starts_with(|sign: char| sign.is_ascii_alphanumeric() || "./".contains(sign))
@@ -318,6 +319,13 @@ mod tests {
             assert_eq!(check("node1", values.clone()).unwrap_err().field, field, "{values}");
         }
         assert!(check("node1", net("10.0.0.1")).is_ok_and(|values| values.network.is_none()));
+    }
+
+    #[test]
+    fn a_flake_reference_stays_a_word_in_double_quotes() {
+        let is_allowed = |sign: char| check("node1", json!({"FLAKE_REF": format!("a{sign}a")})).is_ok();
+        let allowed: String = (0..=u8::MAX).map(char::from).filter(|sign| is_allowed(*sign)).collect();
+        assert!(allowed.contains('&') && !allowed.contains([' ', '\n', '"', '\'', '$', '`', '\\', '!']), "{allowed}");
     }
 
     #[test]
