@@ -43,13 +43,14 @@ use crate::controllers::{
 };
 use crate::dhcp;
 use crate::gate::tokens::BootTokens;
-use crate::gate::{EnrolmentBounds, Gate};
+use crate::gate::{EnrolmentBounds, Gate, InstallerLines};
 use crate::http::listener::{HttpListener, HttpServer, HttpSocket};
 use crate::http::peer::Serves;
 use crate::http::tls::ServerTls;
 use crate::images::library::ImageLibrary;
 use crate::images::uploads;
 use crate::iscsi::serve::admission;
+use crate::provision;
 use crate::store::{OpenOptions, OutboxReader, Seal, Store};
 use crate::syslog::serve::SyslogReceiver;
 use crate::tftp::serve::ListenerControl;
@@ -255,7 +256,9 @@ impl Appliance {
         let boot_tokens = BootTokens::open(&config.state_dir).context("state_dir: token.key")?;
         let gate = Gate::new(site, store, ImageLibrary::new(isos.clone()), boot_tokens);
         gate.consoles.keep_in(config.state_dir.join("consoles")).context("state_dir: consoles")?;
-        let gate = Arc::new(Gate { enrolment: EnrolmentBounds::new(config.limits.first_seen), ..gate });
+        let enrolment = EnrolmentBounds::new(config.limits.first_seen);
+        let installer_lines = InstallerLines::new(provision::part_texts);
+        let gate = Arc::new(Gate { enrolment, installer_lines, ..gate });
         let places = Places { isos, site: gate.site.clone() };
         let counters = webhooks.iter().map(|webhook| webhook.counters.clone()).collect();
         // A new gate has none.

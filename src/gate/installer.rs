@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use crate::boot::DropReason;
 use crate::boot::diagnosis::Step;
 use crate::boot::installer::{
-    InstallerFailure, InstallerLine, LogLevel, MAX_MESSAGE_LENGTH, MAX_STAGE_LENGTH, Redactor, installer_failure,
-    redact,
+    InstallerFailure, InstallerLine, LogLevel, MAX_MESSAGE_LENGTH, MAX_STAGE_LENGTH, PartTexts, Redactor,
+    installer_failure, redact,
 };
 use crate::bounds::{Excess, ListenerPlace, ListenerPlaces, Rate, ShareLimits, TokenBuckets};
 use crate::event::Event;
@@ -106,6 +106,8 @@ pub struct LastFailure {
 pub struct InstallerLines {
     state: Mutex<LineState>,
     report_places: Arc<ListenerPlaces>,
+    /// Finds the parts of user-data, which may have secrets.
+    part_texts: PartTexts,
 }
 
 #[derive(Debug)]
@@ -129,13 +131,18 @@ struct MachineLines {
 
 impl Default for InstallerLines {
     fn default() -> Self {
-        let rates = LineClass::ALL.map(|class| TokenBuckets::new(class.bounds().rate, MAX_MACHINES));
-        let state = Mutex::new(LineState { machines: HashMap::new(), rates, redactors: HashMap::new() });
-        Self { state, report_places: ListenerPlaces::new(REPORTS) }
+        Self::new(|_| Vec::new())
     }
 }
 
 impl InstallerLines {
+    /// Creates the lines of no machine. `part_texts` finds the parts of user-data, which may have secrets.
+    pub fn new(part_texts: PartTexts) -> Self {
+        let rates = LineClass::ALL.map(|class| TokenBuckets::new(class.bounds().rate, MAX_MACHINES));
+        let state = Mutex::new(LineState { machines: HashMap::new(), rates, redactors: HashMap::new() });
+        Self { state, report_places: ListenerPlaces::new(REPORTS), part_texts }
+    }
+
     fn state(&self) -> MutexGuard<'_, LineState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -357,7 +364,7 @@ impl Gate {
             return Some(redactor.clone());
         }
         // A large config takes a while: other lines go on.
-        let redactor = Arc::new(Redactor::of_config(&config));
+        let redactor = Arc::new(Redactor::of_config(&config, self.installer_lines.part_texts));
         let mut state = self.installer_lines.state();
         if state.redactors.len() >= MAX_REDACTORS {
             state.redactors.clear();

@@ -129,14 +129,22 @@ const PUBLIC_WORDS: [&str; 73] = [
     "volume",
 ];
 
-/// Returns the secrets of a config.
-pub fn config_secrets(config: &BootConfig) -> BTreeSet<String> {
+/// A function that returns the texts of the parts of user-data that has parts, decoded and decompressed.
+pub type PartTexts = fn(&[u8]) -> Vec<String>;
+
+/// Returns the secrets of a config, also of the parts of its user-data.
+pub fn config_secrets(config: &BootConfig, part_texts: PartTexts) -> BTreeSet<String> {
     let mut found = Secrets { is_confidential: config.spec.confidential, words: BTreeSet::new() };
     for (name, text) in &config.spec.data {
         found.add_file(config.spec.format, name, text);
     }
     for (name, file) in &config.spec.binary_data {
         found.add_file(config.spec.format, name, &file.text());
+    }
+    if config.spec.format == Format::CloudInit {
+        for (name, content) in config.spec.files().filter(|(name, _)| matches!(*name, "user-data" | "vendor-data")) {
+            part_texts(content).iter().for_each(|text| found.add_file(Format::CloudInit, name, text));
+        }
     }
     found.words
 }
@@ -342,7 +350,20 @@ mod tests {
         let data = [(format.main_file().to_owned(), text.to_owned())].into();
         let spec = BootConfigSpec { format, data, binary_data: Default::default(), confidential };
         let config = BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: Default::default() };
-        config_secrets(&config).into_iter().collect()
+        config_secrets(&config, |_| Vec::new()).into_iter().collect()
+    }
+
+    #[test]
+    fn the_parts_of_user_data_have_secrets_too() {
+        let files = [("user-data", &b"\xffa"[..]), ("vendor-data", b"b"), ("other", b"c")];
+        let files = files.map(|(name, content)| (name.to_owned(), content.to_vec()));
+        let parts: PartTexts = |content| vec![format!("#cloud-config\npassword: geheim-{}\n", content.len())];
+        for (format, expected) in [(Format::CloudInit, vec!["geheim-1", "geheim-2"]), (Format::Script, vec![])] {
+            let spec = BootConfigSpec::of_files(format, files.clone());
+            let metadata = Meta::named("c".parse().unwrap(), None);
+            let found = config_secrets(&BootConfig { metadata, spec, status: Default::default() }, parts);
+            assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use config_secrets::PartTexts;
 pub use failure::{InstallerFailure, installer_failure};
 pub use redaction::{Redactor, redact};
 pub use reporting::vendor_data;

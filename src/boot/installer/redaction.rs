@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::config_secrets::config_secrets;
+use super::config_secrets::{PartTexts, config_secrets};
 use super::secret_forms::{is_secret_name, random_runs, runs};
 use crate::fleet::{BootConfig, Secret};
 
@@ -36,8 +36,8 @@ impl fmt::Debug for Redactor {
 
 impl Redactor {
     /// Creates the redactor of a config's secrets.
-    pub fn of_config(config: &BootConfig) -> Self {
-        Self::new(config_secrets(config))
+    pub fn of_config(config: &BootConfig, part_texts: PartTexts) -> Self {
+        Self::new(config_secrets(config, part_texts))
     }
 
     /// Creates the redactor of some secrets.
