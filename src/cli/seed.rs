@@ -54,9 +54,11 @@ pub async fn run(verb: SeedCommand, connection_args: &ConnectionArgs) -> anyhow:
             client.bytes(&format!("{}/seed", object_path(Kind::BareMetalHost, &namespace, &name))).await?
         }
         None => {
-            let files = local_files::read_named(&files, "user-data")?;
-            let spec = BootConfigSpec::of_files(Format::CloudInit, files);
-            check(&spec)?;
+            let read = local_files::read_named(&files, "user-data")?;
+            let names = read.iter().map(|(name, _)| name.clone());
+            let paths = names.zip(files.iter().map(|file| local_files::path_of(file))).collect();
+            let spec = BootConfigSpec::of_files(Format::CloudInit, read);
+            check(&spec, &paths)?;
             let files = spec.files().map(|(name, content)| (name.to_owned(), content));
             iso::build_seed(&hostname, &instance_id, &files.collect::<BTreeMap<String, &[u8]>>())?
         }
@@ -65,8 +67,8 @@ pub async fn run(verb: SeedCommand, connection_args: &ConnectionArgs) -> anyhow:
     super::show::print(&format!("{}: seed of {} bytes written\n", output.display(), seed.len()))
 }
 
-/// Checks the files as the server checks a boot config. Prints the warnings.
-fn check(spec: &BootConfigSpec) -> anyhow::Result<()> {
+/// Checks the files as the server checks a boot config. Prints the warnings. Errors name the path of a file.
+fn check(spec: &BootConfigSpec, paths: &BTreeMap<String, PathBuf>) -> anyhow::Result<()> {
     match provision::check(spec) {
         Ok(warnings) => {
             warnings.iter().for_each(|warning| eprintln!("bootlatch: {warning}"));
@@ -74,10 +76,31 @@ fn check(spec: &BootConfigSpec) -> anyhow::Result<()> {
         }
         Err(faults) => {
             let text = |fault: &FieldError| match fault.file() {
-                Some(file) => format!("{file}: {}", fault.message),
+                Some(file) => {
+                    let path = paths.get(file).map_or_else(|| file.into(), |path| path.to_string_lossy());
+                    format!("{path}: {}", fault.message)
+                }
                 None => fault.message.clone(),
             };
             anyhow::bail!("{}", faults.iter().map(text).collect::<Vec<_>>().join("\n"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_path_of_a_file() {
+        let files = [("user-data", "#cloud-config\n"), ("meta-data", "a: [")];
+        let files = files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+        let spec = BootConfigSpec::of_files(Format::CloudInit, files);
+        let error = |paths: &[(&str, &str)]| {
+            let paths = paths.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path)));
+            check(&spec, &paths.collect()).unwrap_err().to_string()
+        };
+        assert!(error(&[("meta-data", "./node1.meta")]).starts_with("./node1.meta: invalid YAML"));
+        assert!(error(&[]).starts_with("meta-data: invalid YAML"));
     }
 }

@@ -170,5 +170,5 @@ def test_the_command_line_takes_files_that_are_not_text(server):
     assert done.returncode == 0 and packed in seed.read_bytes(), done
     file.write_bytes(gzip.compress(b"hello"))
     done = server.run("seed", "build", seed, file)
-    assert done.returncode != 0 and "user-data: line 1" in done.stderr, done
+    assert done.returncode != 0 and f"{file}: line 1" in done.stderr, done
     server.ask("DELETE", f"{CONFIGS}/from-file")
