@@ -2,11 +2,13 @@
 
 import base64
 import gzip
+import json
 import subprocess
 
 import pytest
 
 from support import cloud_init_machine
+from support.installer_lines import said
 from support.lan import tool, until
 from support.objects import CONFIGS
 from support.provisioned_lan import FAR, OURS, routed_network, token_of
@@ -23,8 +25,13 @@ Content-Type: text/x-shellscript
 
 #!/bin/sh
 curl -fsS -X POST http://{OURS}/api/v1/boot-complete
+--=b
+Content-Type: text/x-shellscript
+Content-Transfer-Encoding: base64
+
+%s
 --=b--
-"""
+""" % base64.b64encode(b"#!/bin/sh\n: --password sesame-in-a-part\n").decode()
 PACKED = gzip.compress(MESSAGE.encode())
 
 
@@ -42,6 +49,15 @@ def octets(machine, path):
     """Returns the octets of a path, as the machine gets them, and their media type."""
     done = subprocess.run(machine.lan.inside(machine.space, tool("curl"), "-sf", "-m", "10", "-w", "%{stderr}%{content_type}", f"http://{OURS}{path}"), capture_output=True, check=True)
     return done.stdout, done.stderr.decode()
+
+
+def test_a_secret_in_a_part_is_in_no_report(box, near):
+    near.script()
+    report = json.dumps({"message": "it said sesame-in-a-part today"})
+    done = subprocess.run(near.lan.inside(near.space, tool("curl"), "-sf", "-m", "10", "--data-binary", "@-", f"http://{OURS}/api/v1/report"), input=report, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    message = said(box, "near", "it said")["message"]
+    assert "sesame" not in message and message.endswith("today"), message
 
 
 def test_a_compressed_message_is_served_and_run(box, near):

@@ -107,10 +107,12 @@ def test_a_machine_applies_its_flake_once_and_is_installed(box, world, request_b
 
     generate(box, {**request_body, "values": {**request_body["values"], "FLAKE_REF": NEW_FLAKE}})
     world.write("/etc/cloud/cloud.cfg.d/99-test.cfg", "datasource_list: [NoCloud]\nnetwork: {config: disabled}\n")
+    world.run("cloud-init", "clean")
     for name in ("user-data", "meta-data"):
         world.write(f"/var/lib/cloud/seed/nocloud/{name}", files(box, "near.example.org")[name])
     run_cloud_init(world)
-    until("the new flake is applied", lambda: world.run("cat", "/var/lib/nixos-bootstrap/applied") == f"{NEW_FLAKE}\n", 60)
+    assert world.run("cat", "/etc/nix-flake-target") == f"{NEW_FLAKE}\n"
+    until("the new flake is applied", lambda: world.run("cat", "/var/lib/nixos-bootstrap/applied") == f"{NEW_FLAKE}\n", 30)
     assert world.run("cat", "/var/log/rebuilds") == call * 2 + call.replace(FLAKE, NEW_FLAKE)
     until("the unit is done again", lambda: active_state(world) == "inactive")
     world.run("test", "-e", "/var/lib/nixos-bootstrap/complete")
