@@ -164,7 +164,7 @@ print(json.dumps([user_data, net.is_disabled_cfg(left)]))
 """
     loaded, left = validators.cloud_init(load, [user_data, network])
     assert left is True, f"cloud-init configures no network: {left}"
-    assert loaded["phone_home"]["url"].endswith("/phone_home") and loaded["reporting"]["bootlatch"]["endpoint"].endswith("/api/v1/report"), loaded
+    assert loaded["phone_home"]["url"].endswith("/phone_home") and loaded["reporting"]["bootlatch-address"]["endpoint"].endswith("/api/v1/report"), loaded
     name = server.ask("GET", "/api/v1/bootconfigs/root-on-iscsi").json
     assert name["status"]["reportsCompletion"] is True, f"phone_home ends the install: {name}"
 

@@ -53,11 +53,11 @@ def octets(machine, path):
 
 def test_a_secret_in_a_part_is_in_no_report(box, near):
     near.script()
-    report = json.dumps({"message": "it said sesame-in-a-part today"})
+    report = json.dumps({"message": "it said sesame-in-a-part and sesame-in-no-part"})
     done = subprocess.run(near.lan.inside(near.space, tool("curl"), "-sf", "-m", "10", "--data-binary", "@-", f"http://{OURS}/api/v1/report"), input=report, capture_output=True, text=True)
     assert done.returncode == 0, done
     message = said(box, "near", "it said")["message"]
-    assert "sesame" not in message and message.endswith("today"), message
+    assert "in-a-part" not in message and message.endswith(" and sesame-in-no-part"), message
 
 
 def test_a_compressed_message_is_served_and_run(box, near):
