@@ -27,19 +27,38 @@ def the_password_of_the_bmc_is_wrong(machine):
     boot_to_image(machine)
 
 
-@ROWS.stall("F3", "bmc_busy", CERTAIN, at=4, clock=10, facts=["in POST", "409", BMC.replace(".", r"\."), "wait"])
-def the_bmc_is_busy_for_a_while(machine):
-    """The machine is in its self-test, and sushy-tools' emulator refuses to switch it."""
-    in_post = add_emulator(machine, 8007)
-    in_post.touch()
+def switch_on_until_it_is_refused(machine):
     machine.lan.until("the power is known", lambda: machine.lan.host(machine.name)["status"].get("power") == "off")
     machine.begin()
     machine.lan.change(HOSTS, machine.name, online=True)
     machine.lan.until("the BMC has refused", lambda: "in POST" in str(machine.lan.host(machine.name)["status"].get("powerTransition")))
-    yield
-    in_post.unlink()
+
+
+def boot_once_it_obeys(machine, refusal):
+    refusal.unlink()
     machine.lan.until("the machine is switched on", lambda: machine.lan.host(machine.name)["status"].get("power") == "on", 30)
     boot_to_image(machine)
+
+
+@ROWS.stall("F3", "bmc_busy", CERTAIN, at=14, clock=10, facts=["in POST", "409", BMC.replace(".", r"\."), "wait"])
+def the_bmc_is_busy_for_a_while(machine):
+    """The machine is in its self-test, and sushy-tools' emulator refuses to switch it."""
+    in_post = add_emulator(machine, 8007)
+    in_post.touch()
+    switch_on_until_it_is_refused(machine)
+    yield
+    boot_once_it_obeys(machine, in_post)
+
+
+@ROWS.stall("F3_device", "bmc_busy", CERTAIN, at=14, clock=10, facts=["in POST", "409", BMC.replace(".", r"\."), "wait"])
+def the_bmc_takes_no_boot_device_for_a_while(machine):
+    """As many BMCs in the self-test: it is asked for the boot device first, and refuses that."""
+    in_post = add_emulator(machine, 8008)
+    no_device = in_post.with_name("no-boot-device")
+    no_device.touch()
+    switch_on_until_it_is_refused(machine)
+    yield
+    boot_once_it_obeys(machine, no_device)
 
 
 @ROWS.stall("F4", "bmc_failed", CERTAIN, at=32, clock=30, facts=[r"\b3\d ?s\b|30 s", BMC.replace(".", r"\.")])

@@ -7,7 +7,7 @@ from support.objects import HOSTS
 
 BMC = "10.88.0.4"
 
-# A driver of sushy-tools says so if a machine cannot be switched now; its fake driver never does.
+# A driver of sushy-tools says so if a machine cannot be switched, or told its boot device, now; its fake driver never does.
 IN_POST = """
 import os
 from sushy_tools import error
@@ -18,6 +18,12 @@ def set_power_state(self, identity, state):
         raise error.FishyError('the system is in POST', 409)
     switch(self, identity, state)
 FakeDriver.set_power_state = set_power_state
+tell = FakeDriver.set_boot_device
+def set_boot_device(self, identity, source):
+    if os.path.exists('no-boot-device'):
+        raise error.FishyError('the system is in POST', 409)
+    tell(self, identity, source)
+FakeDriver.set_boot_device = set_boot_device
 """
 
 

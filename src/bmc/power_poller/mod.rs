@@ -369,7 +369,11 @@ impl PollState {
             && let Some(run) = &mut self.run
             && let Some(error) = error
         {
+            let known = run.transition.reason.clone();
             let next = run.on_error(None, error, time.now);
+            if known != run.transition.reason {
+                report.transition = Some(Box::new(run.transition.clone()));
+            }
             return self.follow_up(next, report, time);
         }
         self.boot.failures += u32::from(error.is_some());

@@ -242,6 +242,29 @@ fn a_machine_is_switched_on_with_the_boot_device_of_its_decision() {
 }
 
 #[test]
+fn a_bmc_that_is_busy_at_the_boot_device_is_reported() {
+    let mut simulation = Simulation::new();
+    simulation.follow();
+    simulation.polled(Power::Off);
+    assign(&mut simulation, Phase::Assigned);
+    simulation.request(PowerOperation::On);
+    let set = PowerTask::SetBootDevice(BootDevice::Network, Some(FirmwareMode::Uefi));
+    let busy = || BmcError::Busy { at: "b".into(), message: "in POST".into(), retry_after: None };
+    assert_eq!(simulation.next_change(Power::Off), (0, set));
+    let report = simulation.answer(set, Err(busy())).expect("a report");
+    let change = report.transition.expect("the power change");
+    assert!(change.waits_for_bmc() && change.message.contains("in POST") && report.events.is_empty(), "{change:?}");
+    // It stays so: no news.
+    assert_eq!(simulation.next_change(Power::Off).1, set);
+    assert!(simulation.answer(set, Err(busy())).is_none());
+    assert_eq!(simulation.next_change(Power::Off).1, set);
+    simulation.answer(set, Ok(None));
+    assert_eq!(simulation.next_change(Power::Off).1, PowerTask::Reset(Reset::On));
+    let change = simulation.answer(PowerTask::Reset(Reset::On), Ok(None)).unwrap().transition.unwrap();
+    assert_eq!((change.state, change.reason.as_str()), (TransitionState::Accepted, ""));
+}
+
+#[test]
 fn a_boot_device_that_fails_is_set_a_bounded_number_of_times() {
     let mut simulation = Simulation::new();
     simulation.follow();
