@@ -44,7 +44,7 @@ pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Re
             let report = client.ask(Method::GET, &diagnosis_path(&args.namespace, &name), None).await?;
             (name, report)
         }
-        Err(error) => report_of_ignored(&mut client, &args.namespace, name).await?.ok_or(error)?,
+        Err(error) => report_without_host(&mut client, &args.namespace, name).await?.ok_or(error)?,
     };
     match args.output {
         OutputFormat::Json | OutputFormat::Yaml => show(args.output, &report, &[]),
@@ -59,9 +59,9 @@ fn diagnosis_path(namespace: &str, name: &str) -> String {
     object_path(KIND, namespace, name) + "/diagnosis"
 }
 
-/// Returns the report of a machine that has no host, since it is ignored, with the name that its host would have; `None` if
-/// the server never saw it, or the word is no MAC address.
-async fn report_of_ignored(
+/// Returns the report of a machine without a host, with the name that its host would have; `None` if the server never saw it,
+/// or the word is no MAC address.
+async fn report_without_host(
     client: &mut ApiClient,
     namespace: &str,
     word: &str,

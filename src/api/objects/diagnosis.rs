@@ -24,7 +24,7 @@ pub struct DiagnosisReport {
     api_version: &'static str,
     /// `Diagnosis`.
     kind: &'static str,
-    /// Name of the host. Of a machine that is ignored, and has no host, its MAC address with dashes.
+    /// Name of the host. Of a machine without a host, its MAC address with dashes.
     host: String,
     /// The diagnosis; null while the boot goes on, or none was seen.
     diagnosis: Option<Stall>,
@@ -50,13 +50,13 @@ pub struct SeenStep {
 /// Answers GET .../diagnosis.
 ///
 /// # Errors
-/// 404: the host does not exist, and no machine with this MAC address was seen.
+/// 404: the host does not exist, and no machine without a host and with this MAC address was seen.
 pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
     let gate = &shared.gate;
     let report = match find(shared, key) {
         Ok(Object::Host(host)) => report(gate, &host),
         Ok(Object::Image(_) | Object::BootConfig(_)) => return Err(Status::no_route()),
-        Err(missing) => match ignored_machine(gate, key) {
+        Err(missing) => match machine_without_host(gate, key) {
             Some(mac) => report_of(gate, mac, key.name.to_string()),
             None => return Err(missing),
         },
@@ -64,8 +64,12 @@ pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
     Ok(reply::json(StatusCode::OK, &report))
 }
 
-/// Returns the machine that has no host, by the name that its host would have: its MAC address with dashes.
-fn ignored_machine(gate: &Gate, key: &Key) -> Option<Mac> {
+/// Returns the machine without a host, by the name and the namespace that its host would have: its MAC address with dashes,
+/// and the namespace of hosts that are enrolled.
+fn machine_without_host(gate: &Gate, key: &Key) -> Option<Mac> {
+    if key.namespace.as_ref() != Some(&gate.site().namespace) {
+        return None;
+    }
     let mac = key.name.as_str().parse::<Mac>().ok().filter(|mac| mac.is_dashed(key.name.as_str()))?;
     let has_host = gate.store.load().host_by_mac(mac).is_some();
     (!has_host && gate.traces.is_known(mac)).then_some(mac)
@@ -94,5 +98,22 @@ fn report_of(gate: &Gate, mac: Mac, host: String) -> DiagnosisReport {
         diagnosis: gate.stalls.get(mac),
         steps: steps.collect(),
         ledger: ledgers.into_iter().map(|ledger| BootLedger::new(clock, ledger)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fixture::ApiFixture;
+    use crate::boot::diagnosis::Step;
+
+    #[tokio::test]
+    async fn a_machine_without_a_host_is_in_the_namespace_of_new_hosts() {
+        let (fixture, mac) = (ApiFixture::new(), Mac([0x52, 0x54, 0, 0, 0, 9]));
+        fixture.shared.gate.trace(mac, Step::SolicitV6);
+        for (namespace, expected) in [("default", StatusCode::OK), ("elsewhere", StatusCode::NOT_FOUND)] {
+            let path = format!("/api/v1/namespaces/{namespace}/baremetalhosts/{}/diagnosis", mac.dashed());
+            assert_eq!(fixture.admin("GET", &path, "").await.status(), expected, "{namespace}");
+        }
     }
 }
