@@ -34,6 +34,7 @@ impl Gate {
             Verdict::Ignore(_) | Verdict::Enrol(_) | Verdict::Chainload(_) | Verdict::Configure(_) => return,
         };
         self.trace(mac, Step::Script { action });
+        self.note_shown_script(facts, decided);
         if decided.lacks_config() {
             self.trace(mac, Step::ConfigWithheld { from: facts.address.map(|address| address.to_canonical()) });
         }
@@ -79,7 +80,10 @@ impl Gate {
             Some(reason) if ELSEWHERE.contains(&reason) => {
                 self.trace_elsewhere(mac, ElsewhereRequest::Login, from, has_token);
             }
-            reason => self.trace(mac, Step::LoginRefused { target: target.into(), reason, from }),
+            reason => {
+                let is_tied = self.verify_address(mac, Some(from)) == Ok(true);
+                self.trace(mac, Step::LoginRefused { target: target.into(), reason, from, is_tied });
+            }
         }
     }
 

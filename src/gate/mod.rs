@@ -232,7 +232,7 @@ impl Gate {
         let facts = &caller.facts;
         let Decision { record, event, .. } = &decided.decision;
         let Some(transition) = *record else {
-            event.iter().for_each(|event| self.record_decision_event(facts, protocol, event));
+            event.iter().for_each(|event| self.record_decision_event(caller, protocol, event));
             self.warn_untied(&decided);
             return decided;
         };

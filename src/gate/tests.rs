@@ -1,6 +1,7 @@
 //! The gate over a state in memory and a neighbour table of the test.
 
 use super::*;
+use crate::boot::diagnosis::Step;
 use crate::boot::identity::{AddressEvidence, PresentAddress};
 use crate::boot::site::tests::site;
 use crate::boot::{BootProtocol, ConfigProof, Firmware, ScriptAction};
@@ -471,8 +472,9 @@ async fn a_report_ends_no_install_that_only_others_have_asked_for() {
     assert!(!decided.tied && decided.decision.verdict == Verdict::SanBoot("live".parse().unwrap()));
     gate.note_untied_script(&elsewhere(Stage::Ipxe), &decided);
     gate.trace_script(&elsewhere(Stage::Ipxe), &decided, crate::boot::ScriptFormat::Ipxe);
+    assert_eq!(gate.untied_request(&vm(&gate)), Some(ELSEWHERE), "the diagnosis names it");
     gate.attach(&elsewhere(Stage::IscsiLogin), None, &live).unwrap();
-    gate.trace(VM, crate::boot::diagnosis::Step::Login { image: "live".parse().unwrap() });
+    gate.trace(VM, Step::Login { image: "live".parse().unwrap() });
     neighbour(&gate, ADDRESS, VM);
     gate.complete(&caller_at(&gate)).await.unwrap();
     assert_eq!(vm(&gate).status.phase, Phase::Assigned, "the report is of the system that is to be replaced");
@@ -513,4 +515,20 @@ async fn an_install_that_ends_with_its_script_may_attach_its_image() {
     assert_eq!((vm(&gate).status.phase, log_in(&gate)), (Phase::Installed, Ok(())));
     gate.script(&facts(VM, Stage::Ipxe), None, Protocol::Http, None).await;
     assert_eq!(log_in(&gate), Err(Reason::InstallCompleted), "the next boot is from the disk");
+}
+
+#[tokio::test]
+async fn a_refused_login_is_the_machines_own_only_from_an_address_that_is_tied_to_it() {
+    let (gate, _) = assigned(site("hold")).await;
+    neighbour(&gate, ADDRESS, VM);
+    for (from, expected) in [(ADDRESS, true), (ELSEWHERE, false)] {
+        gate.trace_refused_login(VM, "iqn:live", Some(Reason::Held), from, false);
+        gate.refuse(&Facts { address: Some(from), ..facts(VM, Stage::IscsiLogin) }, Protocol::Iscsi, Reason::Held);
+        let steps = gate.traces.look_up(VM).unwrap().steps;
+        let ties = steps.iter().rev().take(2).map(|evidence| match evidence.step {
+            Step::Refused { is_tied, .. } | Step::LoginRefused { is_tied, .. } => Some(is_tied),
+            _ => None,
+        });
+        assert_eq!(ties.collect::<Vec<_>>(), [Some(expected); 2], "{from}");
+    }
 }

@@ -10,7 +10,7 @@ use crate::boot::identity::Evidence;
 use crate::boot::{BootEvent, Facts, Reason};
 use crate::event::{Event, Protocol};
 use crate::fleet::{Host, Image, Mac};
-use crate::gate::Gate;
+use crate::gate::{Gate, IdentifiedClient};
 
 /// Suppresses repeated timeline events: the same event of a machine is recorded at most once per `REPEAT_INTERVAL`.
 #[derive(Debug, Default)]
@@ -53,14 +53,17 @@ impl Gate {
     }
 
     /// Reports the event of a decision that needs no transition.
-    pub(super) fn record_decision_event(&self, facts: &Facts, protocol: Protocol, event: &BootEvent) {
+    pub(super) fn record_decision_event(&self, caller: &IdentifiedClient, protocol: Protocol, event: &BootEvent) {
+        let (facts, is_tied) = (&caller.facts, caller.is_tied());
         match event {
-            BootEvent::Refused(reason) => return self.refuse(facts, protocol, *reason),
+            BootEvent::Refused(reason) => {
+                return self.refuse_with(facts, (protocol, *reason), reason.sentence().to_owned(), is_tied);
+            }
             BootEvent::WaitingForImage(_) => {
                 self.counters.count_refused(protocol, Reason::ImageUnavailable, facts.address);
                 if let Event::WaitingForImage { message, .. } = self.timeline_event(facts, protocol, event) {
                     let (reason, message) = (Reason::ImageUnavailable, message.into());
-                    self.trace(facts.mac, Step::Refused { protocol, reason, message });
+                    self.trace(facts.mac, Step::Refused { protocol, reason, message, is_tied });
                 }
             }
             BootEvent::Script { .. } | BootEvent::LocalDisk(_) | BootEvent::ConfigFetched(_) => {}
@@ -96,8 +99,14 @@ impl Gate {
 
     /// Counts a refusal, and records it in the machine's timeline with a message that says more than the reason.
     pub fn refuse_with_message(&self, facts: &Facts, protocol: Protocol, reason: Reason, message: String) {
+        // A DHCP message has no other address yet. The neighbour table is asked for a hold only, which others may dispute.
+        let is_tied = || reason == Reason::Held && self.verify_address(facts.mac, facts.address) == Ok(true);
+        self.refuse_with(facts, (protocol, reason), message, protocol == Protocol::Dhcp || is_tied());
+    }
+
+    fn refuse_with(&self, facts: &Facts, (protocol, reason): (Protocol, Reason), message: String, is_tied: bool) {
         self.counters.count_refused(protocol, reason, facts.address);
-        self.record_refusal(facts.mac, protocol, reason, message);
+        self.record_refusal_of(facts.mac, (protocol, reason), message, is_tied);
         if let Some(address) = facts.address.filter(|_| self.is_unknown_at_owned_address(facts.mac, reason)) {
             let evidence = self.gather(Some(address), None, None);
             self.record_unknown_host_refusal(facts.mac, address, &evidence, protocol);
@@ -130,8 +139,12 @@ impl Gate {
 
     /// Records a refusal in the timeline of a known machine.
     pub fn record_refusal(&self, mac: Mac, protocol: Protocol, reason: Reason, message: String) {
+        self.record_refusal_of(mac, (protocol, reason), message, false);
+    }
+
+    fn record_refusal_of(&self, mac: Mac, (protocol, reason): (Protocol, Reason), message: String, is_tied: bool) {
         if self.store.load().has_host(mac) {
-            self.trace(mac, Step::Refused { protocol, reason, message: message.as_str().into() });
+            self.trace(mac, Step::Refused { protocol, reason, message: message.as_str().into(), is_tied });
             self.record_once(mac, Event::Refused { protocol, reason, message });
         }
     }

@@ -2,7 +2,9 @@
 
 import pytest
 
+from support.objects import HOSTS
 from support.provisioned_lan import FAR, routed_network
+from support.waiting import eventually
 
 
 def report(box, machine):
@@ -10,6 +12,14 @@ def report(box, machine):
     code, said = machine.ask("/api/v1/boot-complete", "POST")
     assert code == 200, f"the report is answered: {said}"
     return box.status(machine.name)["phase"]
+
+
+def diagnosed(box, certainty):
+    """Returns the diagnosis of "near", as soon as it is as sure as expected."""
+    look = lambda: box.api("GET", f"{HOSTS}/near/diagnosis")[1]["diagnosis"]
+    found = eventually(lambda: (now := look()) and now["certainty"] == certainty and now)
+    assert found and found["reason"] == "old_system_running", f"{certainty}: {found or look()}"
+    return found
 
 
 @pytest.fixture
@@ -34,6 +44,28 @@ def test_requests_of_another_client_begin_no_install(waiting):
     assert phases and {entry["phase"] for entry in phases} == {"Assigned"}, f"the timeline has the ignored reports: {phases}"
     assert "sanboot iscsi" in near.script(), "the machine itself boots"
     assert report(box, near) == "Installed", "and completes its install"
+
+
+def test_the_diagnosis_names_an_address_that_may_be_the_machines(waiting):
+    box, near, far = waiting
+    assert report(box, near) == "Assigned"
+    assert FAR not in diagnosed(box, "certain")["message"], "nobody asked for its script"
+    assert "sanboot iscsi" in far.script("near") and report(box, near) == "Assigned"
+    found = diagnosed(box, "possible")
+    assert FAR in found["message"] and f"spec.ip of the host to {FAR}" in found["remedy"], found
+
+
+def test_the_first_address_that_asks_keeps_its_place(waiting):
+    """Others ask in the machine's name from many addresses after it, before the operator declares its address."""
+    box, _, far = waiting
+    box.change("far", bootConfigRef="")
+    assert "sanboot iscsi" in far.script()
+    others = [f"10.89.0.{last}" for last in range(101, 109)]
+    for other in others:
+        far.lan.ip(far.space, "address", "add", f"{other}/24", "dev", "lan0")
+        assert "sanboot iscsi" in far.script(source=other), "they are served its script"
+    box.change("far", ip=FAR)
+    assert report(box, far) == "Installed"
 
 
 def test_a_login_of_the_machine_begins_its_install(waiting):

@@ -273,7 +273,8 @@ pub async fn complete(shared: &Shared, peer: &Peer, token: Option<&str>) -> Repl
                 shared.gate.trace(caller.facts.mac, Step::Completed);
             } else {
                 if host.status.phase == Phase::Assigned {
-                    shared.gate.trace(caller.facts.mac, Step::CompletedEarly);
+                    let asked_from = shared.gate.untied_request(&host);
+                    shared.gate.trace(caller.facts.mac, Step::CompletedEarly { asked_from });
                 }
                 let event = Event::BootCompleteIgnored { phase: host.status.phase };
                 shared.gate.store.record_event(Some(caller.facts.mac), event);
@@ -309,7 +310,7 @@ fn authenticate_machine(
             if let Some(mac) = named.or(refusal.mac) {
                 gate.trace_refused_config(mac, refusal.reason, peer.address, named.is_some());
                 let (reason, message) = (refusal.reason, refusal.reason.sentence().into());
-                gate.trace(mac, Step::Refused { protocol: Protocol::Http, reason, message });
+                gate.trace(mac, Step::Refused { protocol: Protocol::Http, reason, message, is_tied: false });
             }
             Err(refused_machine(shared, peer, refusal).into())
         }
@@ -502,7 +503,7 @@ mod tests {
         let fixture = assigned(kickstart()).await;
         assert_eq!(fixture.machine("POST", "/phone_home").await.status(), StatusCode::OK);
         let steps = fixture.shared.gate.traces.look_up(VM).unwrap().steps;
-        assert_eq!((fixture.phase(), &steps[0].step), (Phase::Assigned, &Step::CompletedEarly));
+        assert_eq!((fixture.phase(), &steps[0].step), (Phase::Assigned, &Step::CompletedEarly { asked_from: None }));
     }
 
     #[tokio::test]

@@ -230,7 +230,10 @@ impl Kept {
 impl Step {
     /// Returns whether the step may come before a boot, and may repeat at the next one.
     fn precedes_boot(&self) -> bool {
-        matches!(self, Self::WakeSent | Self::SolicitV6 | Self::RequestV6 | Self::OtherInterface { .. })
+        matches!(
+            self,
+            Self::WakeSent | Self::SolicitV6 | Self::RequestV6 | Self::OtherInterface { .. } | Self::BmcFailed { .. }
+        )
     }
 
     /// Returns whether another step is the end of these reads, and no read.

@@ -226,6 +226,8 @@ pub enum Step {
         reason: Reason,
         /// The sentence for people.
         message: Box<str>,
+        /// Whether it is known that the machine itself asked, and not somebody in its name.
+        is_tied: bool,
     },
     /// The machine requested a file over TFTP.
     FileRequested {
@@ -289,6 +291,8 @@ pub enum Step {
         reason: Option<Reason>,
         /// The client's address.
         from: IpAddr,
+        /// Whether that address was tied to the machine.
+        is_tied: bool,
     },
     /// Somebody at an address that is not the machine's asked in its name.
     AskedFromElsewhere {
@@ -335,7 +339,11 @@ pub enum Step {
     /// The machine reported that its install is complete.
     Completed,
     /// The machine reported that it is complete before its install began: its present system runs.
-    CompletedEarly,
+    CompletedEarly {
+        /// The address that its script or its image was last asked for from since the install was requested, if nothing tied
+        /// it to the machine.
+        asked_from: Option<IpAddr>,
+    },
     /// A report of completion was refused.
     CompletionRefused {
         /// The reason.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::boot::Reason;
-use crate::fleet::{BootRisk, BootStage, Certainty, StallReason};
+use crate::fleet::{BootRisk, BootStage, Certainty, Phase, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, DownloadKind, ElsewhereRequest, ScriptStep, Step};
+use super::evidence::{DhcpClient, DownloadKind, ElsewhereRequest, Evidence, ScriptStep, Step};
 use super::ipxe_error::IpxeError;
 use super::scene::{Boot, Progress, Scene};
 use super::text::{seconds, size};
@@ -86,8 +86,8 @@ pub fn bad_range(scene: &Scene<'_>) -> Option<Finding> {
 
 /// A login was refused.
 pub fn login_refused(scene: &Scene<'_>) -> Option<Finding> {
-    let evidence = scene.boot().fault(Progress::Image, |step| matches!(step, Step::LoginRefused { .. }))?;
-    let Step::LoginRefused { target, reason, from } = &evidence.step else { return None };
+    let evidence = refused_login(scene)?;
+    let Step::LoginRefused { target, reason, from, is_tied } = &evidence.step else { return None };
     let assigned = scene.host.and_then(|host| host.spec.image.image());
     let assigned = assigned.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     let (message, remedy) = match reason {
@@ -112,7 +112,18 @@ pub fn login_refused(scene: &Scene<'_>) -> Option<Finding> {
             "request an install, if it is to boot this image".to_owned(),
         ),
     };
-    Finding::new((IMAGE, StallReason::LoginRefused), Certainty::Certain, message, remedy)
+    let found = Finding::new((IMAGE, StallReason::LoginRefused), Certainty::Certain, message, remedy)?;
+    Some(found.refused_at(is_tied.then_some(evidence.last)))
+}
+
+/// Returns the last refused login of the machine. Anybody can name it: for a host that an operator holds or released, only
+/// an address that is tied to it counts.
+fn refused_login<'a>(scene: &Scene<'a>) -> Option<&'a Evidence> {
+    let boot = scene.boot();
+    let is_own = |step: &Step| matches!(step, Step::LoginRefused { is_tied: true, .. });
+    let is_decided = scene.is_in(Phase::Held) || scene.is_in(Phase::LocalBoot);
+    let any = || boot.latest_fault(Progress::Image, |step| matches!(step, Step::LoginRefused { .. }));
+    boot.latest_fault(Progress::Image, is_own).or_else(|| any().filter(|_| !is_decided))
 }
 
 /// The script of the machine reported that a command failed.

@@ -399,9 +399,20 @@ fn bmc_ignored(scene: &Scene<'_>, boot: &Boot<'_>) -> Option<Finding> {
     )
 }
 
-/// Returns the finding that the BMC has refused for now since a while.
-fn bmc_busy(scene: &Scene<'_>, refused: &Evidence, message: &str) -> Option<Finding> {
-    if !scene.has_passed(refused.last, BUSY_TIMEOUT) {
+/// Returns the time since which the BMC refuses for now. Other reasons may come between, and no boot or end.
+fn busy_since(boot: &Boot<'_>, refused: &Evidence) -> Duration {
+    let is_end = |step: &Step| {
+        Progress::of(step).is_some() || matches!(step, Step::PoweredOff | Step::BmcFailed { is_final: true, .. })
+    };
+    let is_other = boot.steps.iter().any(|evidence| evidence.last > refused.first && is_end(&evidence.step));
+    if is_other { refused.last } else { refused.first }
+}
+
+/// Returns the finding that the BMC has refused for now since a while, and keeps the machine from its boot.
+fn bmc_busy(scene: &Scene<'_>, change: &PowerTransition, refused: &Evidence, message: &str) -> Option<Finding> {
+    let since = busy_since(&scene.boot(), refused);
+    let begins_boot = change.target == Power::On && !scene.is_in(Phase::Installed);
+    if !begins_boot || !scene.has_passed(since, BUSY_TIMEOUT) {
         return None;
     }
     Finding::new(
@@ -410,7 +421,7 @@ fn bmc_busy(scene: &Scene<'_>, refused: &Evidence, message: &str) -> Option<Find
         format!(
             "Its BMC{} has refused for {} what is asked of it, and is asked again: {message}",
             bmc_address(scene),
-            seconds(scene.now.saturating_sub(refused.last))
+            seconds(scene.now.saturating_sub(since))
         ),
         "wait: a BMC refuses while the machine is in its self-test, and while it starts or is updated; if it stays so, \
          restart the BMC",
@@ -423,19 +434,22 @@ pub fn bmc_failed(scene: &Scene<'_>) -> Option<Finding> {
     if let Some(finding) = bmc_ignored(scene, &boot) {
         return Some(finding);
     }
-    let evidence = boot.fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
+    let evidence = boot.latest_fault(Progress::Power, |step| matches!(step, Step::BmcFailed { .. }))?;
+    let found = bmc_refused(scene, evidence)?;
+    Some(found.refused_at(Some(evidence.last)))
+}
+
+/// Returns the finding that the BMC refused, or gave no answer, and was not asked with success since.
+fn bmc_refused(scene: &Scene<'_>, evidence: &Evidence) -> Option<Finding> {
     let Step::BmcFailed { message, is_final } = &evidence.step else { return None };
     let change = scene.host.and_then(|host| host.status.power_transition.as_deref());
     if !is_final && let Some(change) = change {
-        match change.state {
-            TransitionState::Asked if change.waits_for_bmc() => return bmc_busy(scene, evidence, message),
-            TransitionState::Asked => {}
-            // It was refused, and the BMC has accepted it since.
-            TransitionState::Accepted
-            | TransitionState::Confirmed
-            | TransitionState::Sent
-            | TransitionState::Failed
-            | TransitionState::Replaced => return None,
+        if change.waits_for_bmc() {
+            return bmc_busy(scene, change, evidence, message);
+        }
+        // What the BMC accepts ends the reason. A later step of the same change may have another.
+        if change.reason.is_empty() && change.state == TransitionState::Accepted {
+            return None;
         }
     }
     let is_pending = scene.host.is_some_and(|host| {

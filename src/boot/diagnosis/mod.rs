@@ -113,19 +113,14 @@ pub fn diagnose(steps: &[Evidence], host: Option<&Host>, segment: &Segment, now:
     // Of a machine that is off, no step is due.
     let rules = if scene.boot().off_at().is_some() { RULES_WHEN_OFF } else { RULES };
     let finding = rules.iter().find_map(|rule| rule(&scene));
-    // Of a machine that is refused, the refused request is the last step.
-    let is_refused = |found: &Finding| matches!(found.reason, StallReason::Held | StallReason::LoginRefused);
-    let since = match finding.as_ref().is_some_and(is_refused) {
-        true => scene.last_progress().max(scene.last_refusal()),
-        false => scene.last_progress(),
-    };
-    let diagnosis = finding.map(|Finding { stage, reason, certainty, message, remedy }| Diagnosis {
+    let diagnosis = finding.map(|Finding { stage, reason, certainty, message, remedy, refused_at }| Diagnosis {
         stage,
         reason,
         certainty,
         message,
         remedy,
-        since,
+        // Of what is refused, the refusal is the last step.
+        since: refused_at.map_or(scene.last_progress(), |at| scene.last_progress().max(at)),
     });
     Outcome { diagnosis, next_look: scene.next_look() }
 }
@@ -137,6 +132,8 @@ struct Finding {
     certainty: Certainty,
     message: String,
     remedy: String,
+    /// Time of the last refusal that it rests on.
+    refused_at: Option<Uptime>,
 }
 
 impl Finding {
@@ -146,7 +143,12 @@ impl Finding {
         message: String,
         remedy: impl Into<String>,
     ) -> Option<Self> {
-        Some(Self { stage, reason, certainty, message, remedy: remedy.into() })
+        Some(Self { stage, reason, certainty, message, remedy: remedy.into(), refused_at: None })
+    }
+
+    /// Returns the finding with the time of the last refusal that it rests on.
+    fn refused_at(self, refused_at: Option<Uptime>) -> Self {
+        Self { refused_at, ..self }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::fleet::{BootStage, Certainty, Mac, Phase, StallReason};
 use super::evidence::{DhcpClient, Evidence, OtherOffer, Step};
 use super::scene::{Boot, Progress, Refusal, Scene};
 use super::text::{plural, seconds};
-use super::{Finding, LostRequests, Segment};
+use super::{Finding, LostRequests, Segment, Uptime};
 
 const DHCP: BootStage = BootStage::Dhcp;
 const PROGRAM: BootStage = BootStage::Program;
@@ -104,7 +104,8 @@ pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
             Certainty::Certain,
             format!("It asks to boot over {over} ({times}) and is held"),
             "assign an image or localboot to the host",
-        ),
+        )
+        .map(|found| found.refused_at(held_at(scene))),
         Reason::NoBootProgram => {
             let architecture = scene.boot().find_map(|evidence| match evidence.step {
                 Step::Discover { client: DhcpClient::Firmware(_, architecture), .. } => Some(architecture),
@@ -129,6 +130,12 @@ pub fn refused_by_us(scene: &Scene<'_>) -> Option<Finding> {
         ),
         _ => None,
     }
+}
+
+/// Returns the time of the last request of the machine itself that was refused since it is held.
+fn held_at(scene: &Scene<'_>) -> Option<Uptime> {
+    let is_own = |step: &Step| matches!(step, Step::Refused { reason: Reason::Held, is_tied: true, .. });
+    scene.boot().latest(is_own).map(|evidence| evidence.last)
 }
 
 /// Our replies do not reach the relay that the machine asks through.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::fleet::{BootStage, BootTarget, Certainty, Phase, Power, StallReason};
 
 use super::Finding;
-use super::evidence::{DhcpClient, Evidence, Step};
+use super::evidence::{DhcpClient, Evidence, ScriptStep, Step};
 use super::install::bmc_address;
 use super::scene::{Progress, Scene};
 use super::text::seconds;
@@ -117,29 +117,60 @@ pub fn no_network_boot(scene: &Scene<'_>) -> Option<Finding> {
     )
 }
 
+/// Returns whether a step shows that a machine boots whose old system was seen. That system goes on to renew its lease. A
+/// script to boot the image is not the machine's own while its host is assigned: its own makes the host `Offered`.
+fn is_boot_step(step: &Step) -> bool {
+    let is_renewal = matches!(
+        step,
+        Step::Discover { client: DhcpClient::System, .. } | Step::Request { client: DhcpClient::System, .. }
+    );
+    Progress::of(step).is_some() && !is_renewal && !is_image_script(step)
+}
+
+fn is_image_script(step: &Step) -> bool {
+    matches!(step, Step::Script { action: ScriptStep::Attach | ScriptStep::Load })
+}
+
 /// The system that is to be replaced runs: it reported that it is complete before the install began.
 pub fn old_system_runs(scene: &Scene<'_>) -> Option<Finding> {
     let boot = scene.boot();
-    let early = boot.find(|step| *step == Step::CompletedEarly)?;
-    // That system goes on to renew its lease.
-    let is_its_own = |step: &Step| {
-        let (Step::Discover { client, .. } | Step::Request { client, .. }) = step else { return false };
-        *client == DhcpClient::System
-    };
-    let boots_since = boot.steps.iter().any(|evidence| {
-        evidence.last > early.last && Progress::of(&evidence.step).is_some() && !is_its_own(&evidence.step)
-    });
-    if boots_since || !scene.is_in(Phase::Assigned) {
+    let early = boot.latest(|step| matches!(step, Step::CompletedEarly { .. }))?;
+    let Step::CompletedEarly { asked_from } = early.step else { return None };
+    let has_since =
+        |test: fn(&Step) -> bool| boot.steps.iter().any(|evidence| evidence.last > early.last && test(&evidence.step));
+    if has_since(is_boot_step) || !scene.is_in(Phase::Assigned) {
         return None;
+    }
+    let ago = seconds(scene.now.saturating_sub(early.last));
+    if asked_from.is_some() || has_since(is_image_script) {
+        return old_or_new_system_runs(&ago, asked_from);
     }
     Finding::new(
         (BootStage::Power, StallReason::OldSystemRunning),
         Certainty::Certain,
         format!(
             "It has not booted from the network since its install was requested: its present system runs, and reported \
-             'complete' {} ago. The install stays due",
-            seconds(scene.now.saturating_sub(early.last))
+             'complete' {ago} ago. The install stays due"
         ),
         "set its next boot to the network and restart it, or put network boot first in its boot order",
+    )
+}
+
+/// Returns the finding that a system reported that it is complete, and that its image was asked for from an address that
+/// nothing ties to the machine: that may have been the machine itself.
+fn old_or_new_system_runs(ago: &str, asked_from: Option<IpAddr>) -> Option<Finding> {
+    let address = asked_from.map_or_else(|| "an address".to_owned(), |address| address.to_string());
+    let its_own = asked_from.map_or_else(|| "its address".to_owned(), |address| address.to_string());
+    Finding::new(
+        (BootStage::Power, StallReason::OldSystemRunning),
+        Certainty::Possible,
+        format!(
+            "It reported 'complete' {ago} ago, and its install stays due: its present system runs and has not booted from the \
+             network, or it booted from {address}, which nothing ties to it"
+        ),
+        format!(
+            "if the address is its own, set spec.ip of the host to {its_own}; else set its next boot to the network and \
+             restart it"
+        ),
     )
 }

@@ -98,7 +98,7 @@ impl Progress {
             | Step::ReadFailed { .. }
             | Step::BadRange { .. }
             | Step::InstallerFailed { .. }
-            | Step::CompletedEarly
+            | Step::CompletedEarly { .. }
             | Step::CompletionRefused { .. }
             | Step::BmcFailed { .. }
             | Step::OtherInterface { .. } => return None,
@@ -158,7 +158,7 @@ impl<'a> Boot<'a> {
     pub fn last(&self) -> Uptime {
         let is_own = |step: &Step| match step {
             Step::WakeSent => false,
-            Step::CompletedEarly => true,
+            Step::CompletedEarly { .. } => true,
             Step::Transfer(transfer) => !matches!(transfer.outcome, TransferOutcome::Silent | TransferOutcome::Failed),
             Step::Download(download) => download.outcome != DownloadOutcome::Silent,
             step => Progress::of(step).is_some(),
@@ -169,7 +169,21 @@ impl<'a> Boot<'a> {
 
     /// Returns the newest step that a test admits, unless the machine has come further since: to `beyond`, or later.
     pub fn fault(&self, beyond: Progress, test: impl FnMut(&Step) -> bool) -> Option<&'a Evidence> {
-        let fault = self.find(test)?;
+        self.unless_gone_on(self.find(test)?, beyond)
+    }
+
+    /// Returns the step that a test admits and that was seen last, also as a repetition, unless the machine has come further
+    /// since.
+    pub fn latest_fault(&self, beyond: Progress, test: impl FnMut(&Step) -> bool) -> Option<&'a Evidence> {
+        self.unless_gone_on(self.latest(test)?, beyond)
+    }
+
+    /// Returns the step that a test admits and that was seen last, also as a repetition.
+    pub fn latest(&self, mut test: impl FnMut(&Step) -> bool) -> Option<&'a Evidence> {
+        self.steps.iter().filter(|evidence| test(&evidence.step)).max_by_key(|evidence| evidence.last)
+    }
+
+    fn unless_gone_on(&self, fault: &'a Evidence, beyond: Progress) -> Option<&'a Evidence> {
         let has_gone_on = |evidence: &Evidence| {
             evidence.last > fault.last && Progress::of(&evidence.step).is_some_and(|reached| reached >= beyond)
         };
@@ -322,12 +336,6 @@ impl<'a> Scene<'a> {
         self.boot().last()
     }
 
-    /// Returns the time of the last request of the machine that was refused; zero if none was.
-    pub fn last_refusal(&self) -> Uptime {
-        let refused = self.boot().find(|step| matches!(step, Step::Refused { .. } | Step::LoginRefused { .. }));
-        refused.map_or(Uptime::ZERO, |evidence| evidence.last)
-    }
-
     /// Returns whether some time has passed since another. Otherwise the machine is looked at again at that time.
     pub fn has_passed(&self, since: Uptime, wait: Duration) -> bool {
         let due = since + wait;
@@ -367,7 +375,7 @@ impl<'a> Scene<'a> {
         let is_meant = |step: &Step| matches!(step, Step::Refused { reason, .. } if reasons.contains(reason));
         let evidence = self.boot().fault(beyond, is_meant)?;
         match &evidence.step {
-            Step::Refused { protocol, reason, message } => {
+            Step::Refused { protocol, reason, message, .. } => {
                 Some(Refusal { evidence, protocol: *protocol, reason: *reason, message })
             }
             _ => None,

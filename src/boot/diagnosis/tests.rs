@@ -152,7 +152,10 @@ impl Story {
     }
 
     fn refused(self, at: f64, reason: Reason) -> Self {
-        self.see(at, Step::Refused { protocol: Protocol::Http, reason, message: reason.sentence().into() })
+        self.see(
+            at,
+            Step::Refused { protocol: Protocol::Http, reason, message: reason.sentence().into(), is_tied: true },
+        )
     }
 
     fn look(&self, at: f64) -> Outcome {

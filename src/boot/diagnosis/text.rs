@@ -75,7 +75,7 @@ pub fn describe(step: &Step) -> String {
         }
         Step::ScriptFailed { command, errno } => format!("script reports that {command} failed: {errno:#010x}"),
         Step::Login { image } => format!("iSCSI login to {image}"),
-        Step::LoginRefused { target, reason, from } => {
+        Step::LoginRefused { target, reason, from, .. } => {
             let reason = reason.map_or("no such target", |reason| reason.sentence());
             format!("iSCSI login to {target} from {from} refused: {reason}")
         }
@@ -97,7 +97,7 @@ pub fn describe(step: &Step) -> String {
         Step::InstallerActive => "the installer is active".to_owned(),
         Step::InstallerFailed { source, message } => format!("{source}: {message}"),
         Step::Completed => "install reported complete".to_owned(),
-        Step::CompletedEarly => "reported complete before the install began".to_owned(),
+        Step::CompletedEarly { .. } => "reported complete before the install began".to_owned(),
         Step::CompletionRefused { reason } => format!("report of completion refused: {reason}"),
         Step::OtherInterface { mac, client: by } => format!("DISCOVER of {} over its interface {mac}", client(by)),
     }

@@ -212,7 +212,7 @@ fn the_system_of_the_disk_is_waited_for() {
     let (reason, message) = (Reason::InstallCompleted, "done".into());
     let seen = seen
         .discover(4000.0, 10, 0, DhcpClient::System)
-        .see(4001.0, Step::Refused { protocol: Protocol::Http, reason, message });
+        .see(4001.0, Step::Refused { protocol: Protocol::Http, reason, message, is_tied: true });
     seen.spent(4002.0, Some(LocalDisk), &up, &[]);
 }
 
@@ -244,7 +244,12 @@ fn http_boot_and_the_firmware_that_is_left_to_its_disk() {
     let stages = [(Dhcp, 3.94), (Program, 0.07), (ProgramStart, 0.03), (Script, 0.0), (Loader, 1.96), (Install, 2.0)];
     let seen = seen.spent(9.0, Some(Installed), &stages, &[]);
     let refused = |seen: Seen, seconds| {
-        let step = Step::Refused { protocol: Protocol::Dhcp, reason: Reason::InstallCompleted, message: "done".into() };
+        let step = Step::Refused {
+            protocol: Protocol::Dhcp,
+            reason: Reason::InstallCompleted,
+            message: "done".into(),
+            is_tied: true,
+        };
         seen.discover(seconds, 2, 0, HTTP_BOOT).see(seconds, step)
     };
     let seen = [20.0, 24.0, 32.0, 48.25].into_iter().fold(seen, refused);
@@ -450,7 +455,12 @@ fn every_order_of_steps_gives_stages_without_a_gap() {
         Step::Script { action: ScriptStep::LocalDisk },
         Step::Read { octets: 5_000_000, is_over: false },
         Step::Discover { xid: 2, secs: 0, client: DhcpClient::System, relay: None, is_broadcast: true },
-        Step::Refused { protocol: Protocol::Dhcp, reason: Reason::InstallCompleted, message: "done".into() },
+        Step::Refused {
+            protocol: Protocol::Dhcp,
+            reason: Reason::InstallCompleted,
+            message: "done".into(),
+            is_tied: true,
+        },
         Step::Completed,
         Step::OtherInterface { mac: Mac([2; 6]), client: UEFI },
     ];

@@ -26,7 +26,7 @@ fn d1_no_login_follows_the_script() {
 
 #[test]
 fn d2_and_d3_refused_logins() {
-    let refused = |reason| Step::LoginRefused { target: "iqn:old".into(), reason, from: VM.into() };
+    let refused = |reason| Step::LoginRefused { target: "iqn:old".into(), reason, from: VM.into(), is_tied: false };
     let story = || Story::new().script(0.0, 1, ScriptStep::Attach);
     story().see(6.0, refused(None)).stalls(7.0, StallReason::LoginRefused, Certain, "iqn:old|is to boot live");
     for (reason, words) in [

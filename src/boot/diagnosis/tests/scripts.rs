@@ -59,8 +59,12 @@ fn a_script_without_the_config_of_its_host() {
 
 #[test]
 fn a_held_machine_that_has_an_address_of_ours_was_offered_no_script() {
-    let held =
-        || Step::Refused { protocol: Protocol::Dhcp, reason: Reason::Held, message: Reason::Held.sentence().into() };
+    let held = || Step::Refused {
+        protocol: Protocol::Dhcp,
+        reason: Reason::Held,
+        message: Reason::Held.sentence().into(),
+        is_tied: true,
+    };
     let story = Story::new().discover_as(0.0, 1, 0, DhcpClient::Ipxe).see(0.0, held());
     let story = story.request_as(4.0, DhcpClient::Ipxe).see(4.0, held()).phase(Phase::Held);
     for at in [8.0, 30.0, 60.0] {

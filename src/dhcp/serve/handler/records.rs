@@ -101,7 +101,7 @@ impl RequestHandler {
         if let BootAnswer::Refused(reason) = *answer {
             self.gate.trace(
                 facts.mac,
-                Step::Refused { protocol: Protocol::Dhcp, reason, message: reason.sentence().into() },
+                Step::Refused { protocol: Protocol::Dhcp, reason, message: reason.sentence().into(), is_tied: true },
             );
         }
     }
