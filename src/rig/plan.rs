@@ -524,7 +524,7 @@ mod tests {
             ("x: 1\nmachines: []", "ci/a.yaml:1: x: unknown field `x`"),
             ("machines:\n- name: a\n  memry: 1", "ci/a.yaml:3: machines[0].memry: unknown field `memry`"),
             ("machines:\n- name: a\n  cpu_cores: two", "ci/a.yaml:3: machines[0].cpu_cores: invalid type"),
-            ("- machines", "ci/a.yaml:1: invalid type: sequence, expected a mapping"),
+            ("text", "ci/a.yaml:1: invalid type: string \"text\", expected a mapping"),
             (
                 "machines: [{name: a}]\nfaults: [{lose: much}]",
                 "ci/a.yaml:2: faults[0].lose: invalid type: string \"much\", expected a number",
