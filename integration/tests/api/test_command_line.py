@@ -153,7 +153,7 @@ def test_seed_build(server):
     bad, seed = server.place / "bad.yml", server.place / "seed.iso"
     bad.write_text("#cloud-config\nusers: [\n")
     done = server.run("seed", "build", seed, f"user-data={bad}")
-    assert done.returncode == 1 and "user-data" in done.stderr and not seed.exists(), (
+    assert done.returncode == 1 and "bad.yml: " in done.stderr and not seed.exists(), (
         f"seed build refuses an invalid cloud-config and names the file: {done}")
     bad.write_text("#cloud-config\nhostname: a\n")
     done = server.run("seed", "build", seed, f"user-data={bad}")
