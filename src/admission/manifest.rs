@@ -18,7 +18,9 @@ use sha2::Sha256;
 use crate::admission::metadata;
 use crate::admission::prepare::{self, Places};
 use crate::fleet::rules;
-use crate::fleet::{BootConfigSpec, HostSpec, ImageSpec, Key, Kind, Meta, Name, Object, without_value};
+use crate::fleet::{
+    BootConfigSpec, ConfigTemplateSpec, HostSpec, ImageSpec, Key, Kind, Meta, Name, Object, without_value,
+};
 use crate::iso::file;
 use crate::provision::yaml_error;
 use crate::store::{self, Change, Expect, Store};
@@ -87,7 +89,7 @@ impl ManifestDocument {
     fn references(&self) -> rules::ObjectReferences<'_> {
         let companions = match &self.object {
             Object::Image(image) => image.spec.companions.iter().map(Name::as_str).collect(),
-            Object::Host(_) | Object::BootConfig(_) => Vec::new(),
+            Object::Host(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => Vec::new(),
         };
         (self.object.key().kind, self.object.meta().name.as_str(), companions)
     }
@@ -245,7 +247,9 @@ async fn write(one: ManifestDocument, places: &Places, store: &Arc<Store>) -> Re
             let work = move || prepare::prepare(object, before.as_ref(), &places);
             tokio::task::spawn_blocking(work).await.map_err(|error| invalid(error.to_string()))?
         }
-        Object::Host(_) | Object::BootConfig(_) => prepare::prepare(object, before.as_ref(), places),
+        Object::Host(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => {
+            prepare::prepare(object, before.as_ref(), places)
+        }
     };
     let object = prepared.map_err(|error| invalid(error.to_string()))?;
     let written = store.commit(Change::Put { object, expect: Expect::Any }).await;
@@ -406,12 +410,13 @@ fn object_of(document: &str, value: Value, namespace: &Name) -> Result<Object, S
             Kind::BareMetalHost => yaml::<TypedDocument<HostSpec>>(document).err(),
             Kind::IscsiCdrom => yaml::<TypedDocument<ImageSpec>>(document).err(),
             Kind::BootConfig => yaml::<TypedDocument<BootConfigSpec>>(document).err(),
+            Kind::ConfigTemplate => yaml::<TypedDocument<ConfigTemplateSpec>>(document).err(),
         };
         located.unwrap_or(message)
     })
 }
 
-const NO_KIND: &str = "kind: missing; expected BareMetalHost, ISCSICdrom or BootConfig";
+const NO_KIND: &str = "kind: missing; expected BareMetalHost, ISCSICdrom, BootConfig or ConfigTemplate";
 
 fn check_version(version: Option<&str>) -> Result<(), String> {
     match version {
@@ -426,7 +431,7 @@ fn kind_of(item: &Value) -> Result<Kind, String> {
     let name = item["kind"].as_str().ok_or(NO_KIND)?;
     check_version(item["apiVersion"].as_str())?;
     let found = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
-    found.ok_or_else(|| format!("kind: {name:?}: expected BareMetalHost, ISCSICdrom or BootConfig"))
+    found.ok_or_else(|| format!("kind: {name:?}: expected BareMetalHost, ISCSICdrom, BootConfig or ConfigTemplate"))
 }
 
 /// Decodes an object as the API does: with the same fields, and values of the same types. A status is left out: a

@@ -76,6 +76,11 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             if config.spec.confidential {
                 redact_last_applied_files(&mut config);
             }
+            if config.spec.template.is_some() {
+                rules::check_template_reference(&config.spec)?;
+                Arc::make_mut(&mut config).status.clear();
+                return Ok(Object::BootConfig(config));
+            }
             let notes = check_config(&config)?;
             let status = &mut Arc::make_mut(&mut config).status;
             status.clear();
@@ -86,6 +91,12 @@ pub fn prepare(object: Object, before: Option<&Object>, places: &Places) -> Resu
             let status = &mut Arc::make_mut(&mut config).status;
             status.extend(reports.map(|reports| (BootConfig::REPORTS_COMPLETION.to_owned(), reports.into())));
             Ok(Object::BootConfig(config))
+        }
+        Object::ConfigTemplate(mut template) => {
+            rules::check_template(&template.spec)?;
+            provision::check_template(&template.spec).map_err(|wrong| refuse_files(&wrong, false))?;
+            Arc::make_mut(&mut template).status = provision::template_status(&template.spec);
+            Ok(Object::ConfigTemplate(template))
         }
     }
 }
@@ -170,20 +181,23 @@ fn check_confidential(config: &BootConfig, before: Option<&Object>) -> Result<()
 }
 
 fn check_config(config: &BootConfig) -> Result<Vec<String>, Invalid> {
-    provision::check(&config.spec).map_err(|faults| {
-        let first = faults.first().map_or("spec.data", |fault| &fault.field);
-        let is_one_file = faults.iter().all(|fault| fault.field == first);
-        let field = if is_one_file { first.to_owned() } else { "spec.data".to_owned() };
-        let line = |fault: &FieldError| match fault.file() {
-            Some(file) if !is_one_file => format!("{file}: {}", fault.message),
-            _ => fault.message.clone(),
-        };
-        let message = match config.spec.confidential {
-            true => "invalid file for this format (details withheld: the config is confidential)".to_owned(),
-            false => faults.iter().map(line).collect::<Vec<_>>().join("\n"),
-        };
-        Invalid { field: field.into(), message }
-    })
+    provision::check(&config.spec).map_err(|faults| refuse_files(&faults, config.spec.confidential))
+}
+
+/// Returns the refusal of an object for what is wrong in its files.
+fn refuse_files(faults: &[FieldError], is_confidential: bool) -> Invalid {
+    let first = faults.first().map_or("spec.data", |fault| &fault.field);
+    let is_one_file = faults.iter().all(|fault| fault.field == first);
+    let field = if is_one_file { first.to_owned() } else { "spec.data".to_owned() };
+    let line = |fault: &FieldError| match fault.file() {
+        Some(file) if !is_one_file => format!("{file}: {}", fault.message),
+        _ => fault.message.clone(),
+    };
+    let message = match is_confidential {
+        true => "invalid file for this format (details withheld: the config is confidential)".to_owned(),
+        false => faults.iter().map(line).collect::<Vec<_>>().join("\n"),
+    };
+    Invalid { field: field.into(), message }
 }
 
 /// Time without a write after which a file counts as complete.

@@ -53,7 +53,7 @@ fn places(object: &Object) -> Vec<(&'static str, &Secret)> {
             let chap = image.spec.portal.as_ref().and_then(|portal| portal.chap.as_ref());
             (None, chap, ["spec.portal.chap.secret", "spec.portal.chap.targetSecret"])
         }
-        Object::BootConfig(_) => return Vec::new(),
+        Object::BootConfig(_) | Object::ConfigTemplate(_) => return Vec::new(),
     };
     let ours = chap.map(|chap| (fields[0], &chap.secret));
     let theirs = chap.and_then(|chap| Some((fields[1], chap.target_secret.as_ref()?)));

@@ -17,7 +17,7 @@ pub async fn before_delete(shared: &Shared, object: &Object) -> Result<(), Statu
         Object::Image(image) => {
             uploads::mark(&shared.places.isos, image).await.map_err(|error| Status::internal(error.to_string()))
         }
-        Object::BootConfig(_) | Object::Host(_) => Ok(()),
+        Object::BootConfig(_) | Object::ConfigTemplate(_) | Object::Host(_) => Ok(()),
     }
 }
 
@@ -25,7 +25,7 @@ pub async fn before_delete(shared: &Shared, object: &Object) -> Result<(), Statu
 pub async fn not_deleted(shared: &Shared, object: &Object) {
     match object {
         Object::Image(image) => uploads::unmark(&shared.places.isos, image).await,
-        Object::BootConfig(_) | Object::Host(_) => {}
+        Object::BootConfig(_) | Object::ConfigTemplate(_) | Object::Host(_) => {}
     }
 }
 
@@ -35,6 +35,7 @@ pub async fn after_delete(shared: &Shared, deleted: &Object) {
     match deleted {
         Object::Image(image) => uploads::remove_file(&shared.gate.store, &shared.places.isos, image).await,
         Object::BootConfig(_) => generate::remove_files(shared, deleted).await,
+        Object::ConfigTemplate(_) => {}
         Object::Host(host) => virtual_media::release(shared, virtual_media::images_of(host)).await,
     }
 }

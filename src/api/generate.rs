@@ -266,7 +266,7 @@ impl ConfigWrite {
     fn files(&self) -> impl Iterator<Item = NewFile> {
         let config = match &self.object {
             Object::BootConfig(config) => Some(config),
-            Object::Host(_) | Object::Image(_) => None,
+            Object::Host(_) | Object::Image(_) | Object::ConfigTemplate(_) => None,
         };
         config.into_iter().flat_map(|config| {
             let confidential = config.spec.confidential;

@@ -268,6 +268,12 @@ pub enum ObjectEndpoint {
     Rehearsal,
     /// Lists an ISO's directories, and reads its files.
     Files,
+    /// Lists the versions of a template.
+    Versions,
+    /// Reads a host's config as it would be served.
+    Config,
+    /// Previews a change of a template.
+    Preview,
 }
 
 /// The reviews of a client's own access.
@@ -382,7 +388,9 @@ impl ObjectEndpoint {
             | Self::Console
             | Self::Seed
             | Self::Rehearsal
-            | Self::Files => &["get"],
+            | Self::Files
+            | Self::Versions
+            | Self::Config => &["get"],
             Self::DeleteCollection => &["deletecollection"],
             Self::Create
             | Self::Install
@@ -390,7 +398,8 @@ impl ObjectEndpoint {
             | Self::Hold
             | Self::VirtualMedia
             | Self::Power
-            | Self::BootDevice => &["create"],
+            | Self::BootDevice
+            | Self::Preview => &["create"],
             Self::Replace => &["update"],
             Self::Patch => &["patch"],
             Self::Delete => &["delete"],

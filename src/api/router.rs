@@ -17,7 +17,7 @@ use crate::api::objects::options::{self, Options};
 use crate::api::objects::status::Status;
 use crate::api::objects::{
     access_reviews, actions, console, diagnosis, discovery, events, handlers, iso_files, list, namespaces, power,
-    timeline_watch, watch, write,
+    template_preview, templates, timeline_watch, watch, write,
 };
 use crate::api::ops::{health, metrics};
 use crate::api::route::{ApiEndpoint, Caller, Endpoint, MachineEndpoint, ObjectEndpoint, OpsEndpoint, Route};
@@ -405,27 +405,7 @@ async fn object(
     let (namespace, query) = (namespace(&target)?, request.uri().query());
     let key = || key(kind, namespace.clone(), target.parameter("name").unwrap_or_default());
     let mut options = Options::parse(query, request.headers(), kind, namespace.clone())?;
-    match endpoint {
-        ObjectEndpoint::List
-        | ObjectEndpoint::Create
-        | ObjectEndpoint::DeleteCollection
-        | ObjectEndpoint::Read
-        | ObjectEndpoint::Replace
-        | ObjectEndpoint::Patch
-        | ObjectEndpoint::Delete => options::acceptable(request.headers())?,
-        ObjectEndpoint::Install
-        | ObjectEndpoint::LocalBoot
-        | ObjectEndpoint::Hold
-        | ObjectEndpoint::VirtualMedia
-        | ObjectEndpoint::Power
-        | ObjectEndpoint::BootDevice
-        | ObjectEndpoint::Seed => refuse_dry_run(query)?,
-        ObjectEndpoint::Timeline
-        | ObjectEndpoint::Diagnosis
-        | ObjectEndpoint::Console
-        | ObjectEndpoint::Rehearsal
-        | ObjectEndpoint::Files => {}
-    }
+    check_options(endpoint, request.headers(), query)?;
     match endpoint {
         ObjectEndpoint::List if options.watch => Ok(watch::watch(&shared.gate.store, kind, options, stop.clone())),
         ObjectEndpoint::List => list::list(shared, kind, &options),
@@ -451,14 +431,45 @@ async fn object(
         ObjectEndpoint::LocalBoot => actions::change(shared, &key()?, Transition::Release).await,
         ObjectEndpoint::Hold => actions::change(shared, &key()?, Transition::Hold).await,
         ObjectEndpoint::Seed => match write::find(shared, &key()?)? {
-            Object::Host(host) => configs::seed_read(shared, &host),
-            Object::Image(_) | Object::BootConfig(_) => Err(Status::no_route()),
+            Object::Host(host) => configs::seed_read(shared, &host).await,
+            Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => Err(Status::no_route()),
         },
         ObjectEndpoint::Rehearsal => rehearsal::host(shared, &key()?, query, role).await,
+        ObjectEndpoint::Versions => templates::versions(shared, &key()?),
+        ObjectEndpoint::Config => templates::host_config(shared, &key()?, query).await,
+        ObjectEndpoint::Preview => template_preview::preview(shared, &key()?, request).await,
         ObjectEndpoint::Files => {
             let is_head = *request.method() == Method::HEAD;
             iso_files::files(shared, peer, &key()?, query, request.headers(), is_head).await
         }
+    }
+}
+
+/// Checks what a request on an object accepts and asks for.
+fn check_options(endpoint: ObjectEndpoint, headers: &HeaderMap, query: Option<&str>) -> Result<(), Status> {
+    match endpoint {
+        ObjectEndpoint::List
+        | ObjectEndpoint::Create
+        | ObjectEndpoint::DeleteCollection
+        | ObjectEndpoint::Read
+        | ObjectEndpoint::Replace
+        | ObjectEndpoint::Patch
+        | ObjectEndpoint::Delete => options::acceptable(headers),
+        ObjectEndpoint::Install
+        | ObjectEndpoint::LocalBoot
+        | ObjectEndpoint::Hold
+        | ObjectEndpoint::VirtualMedia
+        | ObjectEndpoint::Power
+        | ObjectEndpoint::BootDevice
+        | ObjectEndpoint::Seed => refuse_dry_run(query),
+        ObjectEndpoint::Timeline
+        | ObjectEndpoint::Diagnosis
+        | ObjectEndpoint::Console
+        | ObjectEndpoint::Rehearsal
+        | ObjectEndpoint::Files
+        | ObjectEndpoint::Versions
+        | ObjectEndpoint::Config
+        | ObjectEndpoint::Preview => Ok(()),
     }
 }
 

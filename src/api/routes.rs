@@ -2,6 +2,7 @@
 
 mod entries;
 mod network;
+mod templates;
 mod ui;
 
 use crate::api::route::ApiEndpoint as Api;
@@ -14,9 +15,10 @@ use crate::fleet::Kind::{self, BareMetalHost, BootConfig, IscsiCdrom};
 
 use entries::{delete, get, machine, patch, post, put, redfish, route};
 use network::NETWORK_ROUTES;
+use templates::TEMPLATE_ROUTES;
 use ui::UI_ROUTES;
 
-/// Every route of the server but those of the network and of the web page.
+/// Every route of the server but those of the network, of templates and of the web page.
 static ROUTES: &[Route] = &[
     // What machines ask.
     route(
@@ -544,12 +546,12 @@ static ROUTES: &[Route] = &[
 
 /// Returns all routes.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().chain(NETWORK_ROUTES).chain(UI_ROUTES)
+    ROUTES.iter().chain(NETWORK_ROUTES).chain(TEMPLATE_ROUTES).chain(UI_ROUTES)
 }
 
 /// Returns every subresource with its Kubernetes verbs, in the table's order.
 pub fn subresources() -> impl Iterator<Item = (Kind, &'static str, &'static [&'static str])> {
-    ROUTES.iter().filter_map(|route| {
+    ROUTES.iter().chain(TEMPLATE_ROUTES).filter_map(|route| {
         let Resource { kind, subresource } = route.resource?;
         let verbs = route.operations.iter().find_map(|operation| match operation.endpoint {
             Endpoint::Object(endpoint) => Some(endpoint.verbs()),
@@ -566,7 +568,8 @@ pub fn subresources() -> impl Iterator<Item = (Kind, &'static str, &'static [&'s
 
 /// Returns Kubernetes' verbs for the objects of a kind themselves, sorted.
 pub fn verbs(kind: Kind) -> Vec<&'static str> {
-    let own = ROUTES.iter().filter(|route| route.resource == Some(Resource { kind, subresource: None }));
+    let all = ROUTES.iter().chain(TEMPLATE_ROUTES);
+    let own = all.filter(|route| route.resource == Some(Resource { kind, subresource: None }));
     let mut verbs: Vec<_> = own
         .flat_map(|route| route.operations)
         .filter_map(|operation| match operation.endpoint {

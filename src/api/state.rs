@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::admission::prepare::Places;
 use crate::api::auth::Access;
@@ -39,6 +39,8 @@ pub struct Shared {
     pub host_locks: HostLocks,
     /// Queue of writers that retry after a version conflict.
     pub retry_queue: Arc<Mutex<()>>,
+    /// Place of the preview of a template, which may hold megabytes: one at a time.
+    pub previews: Arc<Semaphore>,
     /// Questions that the protocols answer.
     pub queries: Arc<ProtocolQueries>,
     /// The settings in force. A reload changes them.
@@ -76,6 +78,7 @@ impl Shared {
             streams: StreamPlaces::default(),
             host_locks: HostLocks::default(),
             retry_queue: Arc::default(),
+            previews: Arc::new(Semaphore::new(1)),
             queries: Arc::new(queries),
             settings,
         }

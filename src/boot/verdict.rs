@@ -109,6 +109,7 @@ reasons! {
         TokenInvalid = "token_invalid" => "the token is invalid or has expired",
         BrowserRequest = "browser_request" => "a web browser sent the request: machines' routes are for boot programs and installers",
         StoreUnavailable = "store_unavailable" => "the state could not be written",
+        ConfigNotRendered = "config_not_rendered" => "the config cannot be rendered from its template: see the condition ConfigRendered of the host",
         InternalError = "internal_error" => "the server failed to handle the request: see the log",
     }
 }

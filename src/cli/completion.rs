@@ -18,8 +18,12 @@ use super::reference::{self, collection_path};
 /// Maximum time for the names: somebody waits at the prompt.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Kinds as they are completed.
-const KINDS: [(Kind, &str); 3] =
-    [(Kind::BareMetalHost, "host"), (Kind::IscsiCdrom, "iso"), (Kind::BootConfig, "config")];
+const KINDS: [(Kind, &str); 4] = [
+    (Kind::BareMetalHost, "host"),
+    (Kind::IscsiCdrom, "iso"),
+    (Kind::BootConfig, "config"),
+    (Kind::ConfigTemplate, "template"),
+];
 
 /// Returns the hosts.
 pub fn hosts() -> Vec<CompletionCandidate> {
@@ -34,6 +38,11 @@ pub fn isos() -> Vec<CompletionCandidate> {
 /// Returns the boot configs.
 pub fn configs() -> Vec<CompletionCandidate> {
     candidates(Kind::BootConfig, "")
+}
+
+/// Returns the templates of configs.
+pub fn templates() -> Vec<CompletionCandidate> {
+    candidates(Kind::ConfigTemplate, "")
 }
 
 /// Returns what can stand in the place of a kind or a name: kinds, names after a kind, and `KIND/NAME`.

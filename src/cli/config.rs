@@ -17,9 +17,9 @@ use super::completion;
 use super::connection::ConnectionArgs;
 use super::exit::{ExitStatus, exit_code};
 use super::get::{SelectionArgs, ViewArgs, show_object, show_objects};
-use super::local_files;
-use super::reference::{Wanted, object_path};
+use super::reference::{Wanted, object_path, segment};
 use super::show::{Column, OutputFormat, show};
+use super::{local_files, lookup};
 
 /// Subcommands of `bootlatch config`.
 #[derive(Debug, Subcommand)]
@@ -87,6 +87,19 @@ pub enum ConfigCommand {
         #[command(flatten)]
         view: ViewArgs,
     },
+    /// Print a file of a host's boot config, byte for byte as its machine would get it; nothing is recorded
+    #[command(after_help = "Example:\n  bootlatch config render web1 --file network-config")]
+    Render {
+        /// Name or MAC address of the host
+        #[arg(add = ArgValueCandidates::new(completion::hosts))]
+        host: String,
+        /// Namespace of the host
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+        /// Name of the file [default: the main file of the format]
+        #[arg(long)]
+        file: Option<String>,
+    },
     /// Remove a boot config that no host and no ISO refers to
     Remove {
         /// Name of the boot config
@@ -143,6 +156,12 @@ pub async fn run(verb: ConfigCommand, connection_args: &ConnectionArgs) -> anyho
         }
         ConfigCommand::List { view } => show_all(&mut client, Vec::new(), view).await,
         ConfigCommand::Show { names, view } => show_all(&mut client, names, view).await,
+        ConfigCommand::Render { host, namespace, file } => {
+            let name = lookup::resolve(&mut client, Kind::BareMetalHost, &namespace, &host).await?;
+            let query = file.map(|file| format!("?file={}", segment(&file))).unwrap_or_default();
+            let path = format!("{}/config{query}", object_path(Kind::BareMetalHost, &namespace, &name));
+            super::show::print_bytes(&client.bytes(&path).await?)
+        }
         ConfigCommand::Remove { name } => {
             client.ask(Method::DELETE, &object_path(Kind::BootConfig, "", &name), None).await?;
             super::show::print(&format!("removed {name}\n"))

@@ -225,7 +225,7 @@ async fn note_staying(
 ) -> anyhow::Result<HashSet<ObjectKey>> {
     let mut staying = HashSet::new();
     let mut others = Vec::new();
-    for kind in [Kind::BareMetalHost, Kind::IscsiCdrom].into_iter().filter(|_| !in_use.is_empty()) {
+    for kind in [Kind::BareMetalHost, Kind::IscsiCdrom, Kind::BootConfig].into_iter().filter(|_| !in_use.is_empty()) {
         let list = client.ask(Method::GET, &collection_path(kind, None), None).await?;
         others.extend(items(list).into_iter().map(|other| (Doomed::of(kind, &other).key(), other)));
     }
@@ -246,6 +246,7 @@ fn refers(other: &Value, object: &Doomed) -> bool {
     let in_drive = || other["metadata"]["annotations"][boot_override::MEDIUM_IMAGE] == name;
     match object.kind {
         Kind::BareMetalHost => false,
+        Kind::ConfigTemplate => spec["template"]["name"] == name,
         Kind::IscsiCdrom => spec["image"] == name || lists("companions") || in_drive(),
         Kind::BootConfig => spec["bootConfigRef"] == name || lists("bootConfigs"),
     }

@@ -45,11 +45,14 @@ async fn describe_one(client: &mut ApiClient, kind: Kind, word: &str, namespace:
     let mut object = client.ask(Method::GET, &path, None).await?;
     drop_managed_fields(&mut object);
     print(&serde_saphyr::to_string(&object)?)?;
+    if kind == Kind::ConfigTemplate {
+        return Ok(());
+    }
     let history = client.ask(Method::GET, &format!("{path}/timeline"), None).await?;
     print("\n")?;
     let columns = match kind {
         Kind::BareMetalHost => EVENTS,
-        Kind::IscsiCdrom | Kind::BootConfig => EVENTS_OF_ALL,
+        Kind::IscsiCdrom | Kind::BootConfig | Kind::ConfigTemplate => EVENTS_OF_ALL,
     };
     show(OutputFormat::Table, &history["items"], columns)
 }

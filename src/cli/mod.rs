@@ -40,6 +40,7 @@ mod settings;
 mod show;
 mod source;
 mod status;
+mod template;
 mod timeline;
 mod tls;
 mod wait;
@@ -90,6 +91,9 @@ enum RootCommand {
     /// Manage boot configs for installers
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Manage templates of boot configs, and their versions
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
     /// Build seeds for cloud-init (NoCloud)
     #[command(subcommand)]
     Seed(seed::SeedCommand),
@@ -179,6 +183,7 @@ pub fn run(serve: impl FnOnce(Flags) -> anyhow::Result<()>, examine: impl FnOnce
         RootCommand::Iso(verb) => run_async(iso::run(verb, &connection_args)),
         RootCommand::Host(verb) => run_async(host::run(verb, &connection_args)),
         RootCommand::Config(verb) => run_async(config::run(verb, &connection_args)),
+        RootCommand::Template(verb) => run_async(template::run(verb, &connection_args)),
         RootCommand::Seed(verb) => run_async(seed::run(verb, &connection_args)),
         RootCommand::Network(verb) => run_async(network::run(verb, &connection_args)),
         RootCommand::Object(verb) => run_async(object::run(verb, &connection_args)),

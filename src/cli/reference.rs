@@ -10,7 +10,8 @@ use super::exit::UsageError;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Help of an argument that names objects.
-pub const OBJECTS_HELP: &str = "KIND [NAME...], KIND/NAME..., or several kinds (hosts,isos); kinds: host, iso, config";
+pub const OBJECTS_HELP: &str =
+    "KIND [NAME...], KIND/NAME..., or several kinds (hosts,isos); kinds: host, iso, config, template";
 
 /// Objects of one kind: some by name, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,8 @@ pub fn kind(word: &str) -> Result<Kind, String> {
             Ok(Kind::IscsiCdrom)
         }
         "config" | "configs" | "bc" | "bootconfig" | "bootconfigs" => Ok(Kind::BootConfig),
-        _ => Err(format!("{word:?} is no kind: expected host, iso or config")),
+        "template" | "templates" | "ct" | "configtemplate" | "configtemplates" => Ok(Kind::ConfigTemplate),
+        _ => Err(format!("{word:?} is no kind: expected host, iso, config or template")),
     }
 }
 
@@ -42,6 +44,7 @@ pub fn plural_word(kind: Kind) -> &'static str {
         Kind::BareMetalHost => "hosts",
         Kind::IscsiCdrom => "ISOs",
         Kind::BootConfig => "configs",
+        Kind::ConfigTemplate => "templates",
     }
 }
 
@@ -51,7 +54,7 @@ pub fn plural_word(kind: Kind) -> &'static str {
 /// A word is no kind, or a name stands where none can.
 pub fn parse(words: &[String]) -> Result<Vec<Wanted>, UsageError> {
     let Some(first) = words.first() else {
-        return Err(UsageError("no kind: expected host, iso or config, or KIND/NAME".to_owned()));
+        return Err(UsageError("no kind: expected host, iso, config or template, or KIND/NAME".to_owned()));
     };
     if words.iter().any(|word| word.contains('/')) {
         return parse_pairs(words);
@@ -129,7 +132,7 @@ mod tests {
             (&["host"], "baremetalhosts[]"),
             (&["Hosts", "a", "b"], r#"baremetalhosts["a", "b"]"#),
             (&["hosts,isos,bmh"], "baremetalhosts[] iscsi-cdroms[]"),
-            (&["all"], "baremetalhosts[] iscsi-cdroms[] bootconfigs[]"),
+            (&["all"], "baremetalhosts[] iscsi-cdroms[] bootconfigs[] configtemplates[]"),
             (&["host/a", "iso/b", "bmh/c"], r#"baremetalhosts["a", "c"] iscsi-cdroms["b"]"#),
             (&["iscsicdrom/b"], r#"iscsi-cdroms["b"]"#),
             (&["host", "52:54:00:12:34:56"], r#"baremetalhosts["52:54:00:12:34:56"]"#),
@@ -143,7 +146,7 @@ mod tests {
     fn a_word_that_names_nothing_is_refused() {
         let rows: [(&[&str], &str); 6] = [
             (&[], "no kind"),
-            (&["pods"], "\"pods\" is no kind: expected host, iso or config"),
+            (&["pods"], "\"pods\" is no kind: expected host, iso, config or template"),
             (&["hosts,isos", "a"], "a name needs one kind"),
             (&["host/a", "b"], "\"b\": expected KIND/NAME"),
             (&["host", "a/b"], "\"host\": expected KIND/NAME"),

@@ -85,6 +85,23 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a file to standard output, octet by octet. A terminal gets a text in printable characters, and no other file.
+///
+/// # Errors
+/// The output cannot be written, or is a terminal and the file no text.
+pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => print(text),
+        Err(_) if std::io::stdout().is_terminal() => {
+            anyhow::bail!("the file is not text ({} octets): write it to a file with `>`", bytes.len())
+        }
+        Err(_) => match std::io::stdout().lock().write_all(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        },
+    }
+}
+
 /// Writes to standard output as `print` does. A closed pipe ends the command, which has nothing else to do.
 ///
 /// # Errors

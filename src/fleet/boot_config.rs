@@ -5,7 +5,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BinaryFile, Meta};
+use super::{BinaryFile, Meta, Name, StringMap};
 
 /// The config of an installer (kind BootConfig).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,12 +47,56 @@ pub struct BootConfigSpec {
     /// Whether the files contain secrets: only their machine reads them, API clients read `REDACTED`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confidential: bool,
+    /// The template that the files are rendered from for each host, in place of `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Box<TemplateReference>>,
+}
+
+/// The template of a config, and the versions that hosts get.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplateReference {
+    /// Name of the ConfigTemplate.
+    pub name: Name,
+    /// The version; absent for the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Versions of some hosts; the first that matches counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<TemplatePin>,
+}
+
+/// A version of a template for some hosts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplatePin {
+    /// Labels that the hosts have, all of them.
+    pub match_labels: StringMap,
+    /// The version.
+    pub version: u64,
+}
+
+impl TemplateReference {
+    /// Maximum number of pins.
+    pub const MAX_PINS: usize = 32;
+
+    /// Returns the version for a host with these labels; `None` for the newest.
+    pub fn version_for(&self, labels: &StringMap) -> Option<u64> {
+        let matches = |pin: &&TemplatePin| pin.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+        self.pins.iter().find(matches).map(|pin| pin.version).or(self.version)
+    }
+
+    /// Returns the versions that are pinned.
+    pub fn pinned(&self) -> impl Iterator<Item = u64> {
+        self.version.into_iter().chain(self.pins.iter().map(|pin| pin.version))
+    }
 }
 
 impl BootConfigSpec {
     /// Returns a spec with files that may be text. What is not UTF-8 goes into the binary data.
     pub fn of_files(format: Format, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let mut spec = Self { format, data: BTreeMap::new(), binary_data: BTreeMap::new(), confidential: false };
+        let mut spec =
+            Self { format, data: BTreeMap::new(), binary_data: BTreeMap::new(), confidential: false, template: None };
         for (name, content) in files {
             match String::from_utf8(content) {
                 Ok(text) => drop(spec.data.insert(name, text)),
@@ -168,9 +212,31 @@ mod tests {
 
     fn config(files: &[(&str, &str)]) -> BootConfig {
         let data = files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        let spec =
-            BootConfigSpec { format: Format::CloudInit, data, binary_data: BTreeMap::new(), confidential: false };
+        let spec = BootConfigSpec {
+            format: Format::CloudInit,
+            data,
+            binary_data: BTreeMap::new(),
+            confidential: false,
+            template: None,
+        };
         BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: BTreeMap::new() }
+    }
+
+    #[test]
+    fn the_first_pin_that_matches_a_host_wins() {
+        let reference: TemplateReference = serde_json::from_value(serde_json::json!({"name": "t", "version": 5, "pins": [
+            {"matchLabels": {"rack": "r1", "role": "db"}, "version": 2}, {"matchLabels": {"rack": "r1"}, "version": 3},
+        ]}))
+        .unwrap();
+        let version = |labels: &[(&str, &str)]| {
+            let mut map = StringMap::default();
+            labels.iter().for_each(|(key, value)| map.insert((*key).to_owned(), (*value).to_owned()));
+            reference.version_for(&map)
+        };
+        assert_eq!(version(&[("rack", "r1"), ("role", "db")]), Some(2));
+        assert_eq!(version(&[("rack", "r1"), ("role", "web")]), Some(3));
+        assert_eq!(version(&[("rack", "r2")]), Some(5));
+        assert_eq!(reference.pinned().collect::<Vec<_>>(), [5, 2, 3]);
     }
 
     #[test]

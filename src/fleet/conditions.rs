@@ -67,6 +67,15 @@ fn condition(host: &Host, kind: ConditionType) -> Option<Condition> {
             let fetched = status.install.as_ref().is_some_and(|install| install.config_fetch_time.is_some());
             (ConditionStatus::of(fetched), if fetched { "Fetched" } else { "NotFetched" }.to_owned(), String::new())
         }
+        ConditionType::ConfigRendered => {
+            let rendered = status.rendered_template.as_ref()?;
+            let message = match &rendered.error {
+                Some(error) => error.clone(),
+                None => format!("template {} version {}", rendered.template, rendered.version),
+            };
+            let reason = if rendered.error.is_none() { "Rendered" } else { "RenderFailed" };
+            (ConditionStatus::of(rendered.error.is_none()), reason.to_owned(), message)
+        }
         ConditionType::Stalled => match &status.stall {
             Some(stall) => {
                 let message = format!("{}. To do: {}", stall.message, stall.remedy);

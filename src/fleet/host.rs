@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::transition_times::TransitionTimes;
 use super::{
     Architecture, BadName, BmcRecord, BootDeviceRecord, BootRisk, Chap, CipherSuite, FirstSeen, HardwareDetails, Mac,
-    Meta, Name, Power, PowerError, PowerTransition, PrivilegeLevel, Secret, Stall,
+    Meta, Name, Power, PowerError, PowerTransition, PrivilegeLevel, RenderedTemplate, Secret, Stall, Values,
 };
 
 /// A machine that boots from the network (kind BareMetalHost).
@@ -61,6 +61,9 @@ pub struct HostSpec {
     /// The machine's local disk, if iPXE does not find it by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_disk: Option<LocalDisk>,
+    /// Values for the template of its config, over the template's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Box<Values>>,
 }
 
 impl Host {
@@ -99,6 +102,7 @@ impl HostSpec {
             kernel_arguments: Vec::new(),
             chap: None,
             local_disk: None,
+            values: None,
         }
     }
 }
@@ -316,6 +320,9 @@ pub struct HostStatus {
     /// The diagnosis of its boot, while that does not go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stall: Option<Box<Stall>>,
+    /// The last rendering of its config; absent for a config without a template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendered_template: Option<Box<RenderedTemplate>>,
     /// The power state that the BMC last reported; absent for a host without a BMC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,

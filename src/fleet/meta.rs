@@ -77,11 +77,13 @@ pub enum Kind {
     IscsiCdrom,
     /// A config for installers.
     BootConfig,
+    /// A template of configs, with versions.
+    ConfigTemplate,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::BareMetalHost, Self::IscsiCdrom, Self::BootConfig];
+    pub const ALL: [Self; 4] = [Self::BareMetalHost, Self::IscsiCdrom, Self::BootConfig, Self::ConfigTemplate];
 
     /// Returns the kind as manifests spell it.
     pub fn as_str(self) -> &'static str {
@@ -89,6 +91,7 @@ impl Kind {
             Self::BareMetalHost => "BareMetalHost",
             Self::IscsiCdrom => "ISCSICdrom",
             Self::BootConfig => "BootConfig",
+            Self::ConfigTemplate => "ConfigTemplate",
         }
     }
 
@@ -98,6 +101,7 @@ impl Kind {
             Self::BareMetalHost => "baremetalhosts",
             Self::IscsiCdrom => "iscsi-cdroms",
             Self::BootConfig => "bootconfigs",
+            Self::ConfigTemplate => "configtemplates",
         }
     }
 

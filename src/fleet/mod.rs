@@ -10,6 +10,7 @@ pub mod boot_override;
 pub mod boot_risk;
 mod chap;
 pub mod conditions;
+mod config_template;
 mod decode;
 pub mod embedded_text;
 pub mod enrolment;
@@ -46,10 +47,14 @@ pub use address::{address, rejection_reason};
 pub use architecture::Architecture;
 pub use binary_file::BinaryFile;
 pub use bmc::{BadBmcAddress, BmcAddress, BmcProtocol, BmcRecord, DetectedProtocol};
-pub use boot_config::{BootConfig, BootConfigSpec, Format};
+pub use boot_config::{BootConfig, BootConfigSpec, Format, TemplatePin, TemplateReference};
 pub use boot_device::FirmwareMode;
 pub use boot_risk::BootRisk;
 pub use chap::Chap;
+pub use config_template::{
+    ConfigTemplate, ConfigTemplateSpec, ConfigTemplateStatus, RenderedTemplate, TemplateVersion, ValueRule, ValueType,
+    Values,
+};
 pub use decode::{DecodeError, FieldPath, PathPart, deserialize_text, deserialize_with_path};
 pub use first_seen::{EntryPoint, FirstSeen, FirstSeenLimits};
 pub use hardware::HardwareDetails;

@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::rules::Invalid;
 use super::transition_times::TransitionTimes;
 use super::{
-    BmcAddress, BmcProtocol, BootConfig, BootRisk, DecodeError, DetectedProtocol, FirstSeen, Host, HostSpec,
-    HostStatus, Image, Key, Kind, Meta, deserialize_with_path,
+    BmcAddress, BmcProtocol, BootConfig, BootRisk, ConfigTemplate, DecodeError, DetectedProtocol, FirstSeen, Host,
+    HostSpec, HostStatus, Image, Key, Kind, Meta, deserialize_with_path,
 };
 
 /// Maximum number of unknown fields that are dropped from one object: each costs a parse of the whole object.
@@ -21,6 +21,8 @@ pub enum Object {
     Image(Arc<Image>),
     /// A config.
     BootConfig(Arc<BootConfig>),
+    /// A template of configs.
+    ConfigTemplate(Arc<ConfigTemplate>),
 }
 
 impl Object {
@@ -30,6 +32,7 @@ impl Object {
             Self::Host(_) => Kind::BareMetalHost,
             Self::Image(_) => Kind::IscsiCdrom,
             Self::BootConfig(_) => Kind::BootConfig,
+            Self::ConfigTemplate(_) => Kind::ConfigTemplate,
         }
     }
 
@@ -39,6 +42,7 @@ impl Object {
             Self::Host(host) => &host.metadata,
             Self::Image(image) => &image.metadata,
             Self::BootConfig(config) => &config.metadata,
+            Self::ConfigTemplate(template) => &template.metadata,
         }
     }
 
@@ -48,6 +52,7 @@ impl Object {
             Self::Host(host) => &mut Arc::make_mut(host).metadata,
             Self::Image(image) => &mut Arc::make_mut(image).metadata,
             Self::BootConfig(config) => &mut Arc::make_mut(config).metadata,
+            Self::ConfigTemplate(template) => &mut Arc::make_mut(template).metadata,
         }
     }
 
@@ -74,6 +79,7 @@ impl Object {
                 let warnings = config.status.get("warnings").and_then(|warnings| warnings.as_array());
                 warnings.into_iter().flatten().filter_map(|warning| warning.as_str()).collect()
             }
+            Self::ConfigTemplate(_) => Vec::new(),
         }
     }
 
@@ -83,7 +89,8 @@ impl Object {
             (Self::Host(one), Self::Host(two)) => one.spec == two.spec,
             (Self::Image(one), Self::Image(two)) => one.spec == two.spec,
             (Self::BootConfig(one), Self::BootConfig(two)) => one.spec == two.spec,
-            (Self::Host(_) | Self::Image(_) | Self::BootConfig(_), _) => false,
+            (Self::ConfigTemplate(one), Self::ConfigTemplate(two)) => one.spec == two.spec,
+            (Self::Host(_) | Self::Image(_) | Self::BootConfig(_) | Self::ConfigTemplate(_), _) => false,
         }
     }
 
@@ -96,6 +103,7 @@ impl Object {
             Kind::BareMetalHost => Self::Host(Arc::new(typed(&body)?)),
             Kind::IscsiCdrom => Self::Image(Arc::new(typed(&body)?)),
             Kind::BootConfig => Self::BootConfig(Arc::new(typed(&body)?)),
+            Kind::ConfigTemplate => Self::ConfigTemplate(Arc::new(typed(&body)?)),
         })
     }
 
@@ -110,6 +118,7 @@ impl Object {
                 Kind::BareMetalHost => unknown_field::<Host>(&body),
                 Kind::IscsiCdrom => unknown_field::<Image>(&body),
                 Kind::BootConfig => unknown_field::<BootConfig>(&body),
+                Kind::ConfigTemplate => unknown_field::<ConfigTemplate>(&body),
             };
             match unknown {
                 Some(path) if dropped.len() < MAX_UNKNOWN_FIELDS && remove_path(&mut body, &path) => dropped.push(path),
@@ -131,6 +140,7 @@ impl Object {
             Self::Host(host) => serde_json::to_string(&Kept::from(host.as_ref())),
             Self::Image(image) => serde_json::to_string(image),
             Self::BootConfig(config) => serde_json::to_string(config),
+            Self::ConfigTemplate(template) => serde_json::to_string(template),
         }
     }
 }

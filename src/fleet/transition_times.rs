@@ -11,6 +11,8 @@ pub enum ConditionType {
     Installed,
     /// The config of this install was served. Absent for a host without a config.
     ConfigDelivered,
+    /// The config could be rendered when it was last asked for. Absent for a config without a template.
+    ConfigRendered,
     /// The BMC reports the power state. Absent for a host without a BMC.
     PowerKnown,
     /// The last power change was confirmed by reading the power state back. Absent for a host without a power change.
@@ -23,8 +25,15 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types, in the order of the API.
-    pub const ALL: [Self; 6] =
-        [Self::Installed, Self::ConfigDelivered, Self::PowerKnown, Self::PowerChanged, Self::BootReady, Self::Stalled];
+    pub const ALL: [Self; 7] = [
+        Self::Installed,
+        Self::ConfigDelivered,
+        Self::ConfigRendered,
+        Self::PowerKnown,
+        Self::PowerChanged,
+        Self::BootReady,
+        Self::Stalled,
+    ];
 }
 
 /// Times of the last change of each condition; no time for a condition that has not changed since the host was created.
@@ -35,6 +44,8 @@ pub struct TransitionTimes {
     installed: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     config_delivered: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_rendered: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     power_known: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +62,7 @@ impl TransitionTimes {
         match kind {
             ConditionType::Installed => &mut self.installed,
             ConditionType::ConfigDelivered => &mut self.config_delivered,
+            ConditionType::ConfigRendered => &mut self.config_rendered,
             ConditionType::PowerKnown => &mut self.power_known,
             ConditionType::PowerChanged => &mut self.power_changed,
             ConditionType::Stalled => &mut self.stalled,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::boot::diagnosis::{ElsewhereRequest, Evidence, ScriptStep, Step};
 use crate::boot::{Facts, Reason, ScriptFormat, Verdict};
-use crate::fleet::{Image, Mac, Method, Name, Reset, machine_uuid};
+use crate::fleet::{BootConfig, Image, Mac, Method, Name, Reset, machine_uuid};
 use crate::gate::boot_traces::DueMachine;
 use crate::gate::{Gate, HostDecision};
 
@@ -66,10 +66,12 @@ impl Gate {
         }
     }
 
-    /// Records that a config was served.
-    pub fn trace_config(&self, mac: Mac, config: &Name) {
-        let octets = self.store.load().boot_config(config).and_then(|config| config.file(None).map(<[u8]>::len));
-        self.trace(mac, Step::ConfigServed { octets: octets.unwrap_or_default() as u64 });
+    /// Records that a config was served, by its main file.
+    pub fn trace_config(&self, mac: Mac, config: &BootConfig) {
+        let length = config.file(None).map(<[u8]>::len);
+        // Of a template that a machine gets with its image, what was rendered last.
+        let length = length.or_else(|| self.rendered.main_length(mac, &config.metadata.name));
+        self.trace(mac, Step::ConfigServed { octets: length.unwrap_or_default() as u64 });
     }
 
     /// Records a refused login: of the machine, or of somebody else in its name.

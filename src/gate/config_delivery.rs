@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::boot::{Facts, Reason};
 use crate::event::{DeliveryChannel, Event};
 use crate::fleet::lifecycle::Transition;
-use crate::fleet::{Mac, Name};
+use crate::fleet::{BootConfig, Mac, Name};
 
 use crate::gate::{Gate, IdentifiedClient};
 
@@ -59,10 +59,10 @@ impl Gate {
     pub async fn record_config_fetch(
         &self,
         caller: &IdentifiedClient,
-        config: &Name,
+        config: &BootConfig,
         file: Option<&str>,
     ) -> Result<(), Reason> {
-        let event = fetched(&caller.facts, config, None, file);
+        let event = fetched(&caller.facts, &config.metadata.name, None, file);
         self.advance(caller, Transition::FetchConfig, Some(event)).await?;
         self.trace_config(caller.facts.mac, config);
         Ok(())
@@ -93,7 +93,9 @@ impl Gate {
         }
         let event = fetched(facts, config, Some(channel), None);
         self.advance(&self.caller(facts), transition(channel), Some(event)).await?;
-        self.trace_config(facts.mac, config);
+        if let Some(config) = self.store.load().boot_config(config) {
+            self.trace_config(facts.mac, config);
+        }
         self.deliveries.record(of, delivery);
         Ok(())
     }

@@ -55,7 +55,7 @@ impl InstallBegins {
     /// Maximum number of machines. The machine whose last request is the oldest gives way.
     const MAX_MACHINES: usize = 8192;
     /// Maximum number of addresses of a machine. The first ones stay.
-    const MAX_ADDRESSES: usize = 4;
+    const MAX_ADDRESSES: usize = 16;
 
     /// Records a request from an address, which is `tied` to the machine or not, for an install that was requested at most
     /// `age` ago.
@@ -219,8 +219,8 @@ mod tests {
             record(other);
         }
         assert!(has_begun(50) && has_begun(60), "an address counts once");
-        record(70);
-        assert!(has_begun(50) && has_begun(60) && !has_begun(70), "strangers push nobody out");
+        record(99);
+        assert!(has_begun(50) && has_begun(60) && !has_begun(99), "strangers push nobody out");
         // For the next install all of them are strangers of the past.
         let later = now + 2 * MINUTE;
         begins.record(VM, Some(address(70)), false, MINUTE, later);

@@ -18,7 +18,7 @@ use crate::boot::installer::{
 use crate::bounds::{Excess, ListenerPlace, ListenerPlaces, Rate, ShareLimits, TokenBuckets};
 use crate::event::Event;
 use crate::fleet::text::printable;
-use crate::fleet::{Host, Mac, Name, Phase};
+use crate::fleet::{BootConfig, Host, Mac, Name, Phase};
 use crate::gate::Gate;
 use crate::store::{StoreError, now};
 
@@ -141,6 +141,11 @@ impl InstallerLines {
         let rates = LineClass::ALL.map(|class| TokenBuckets::new(class.bounds().rate, MAX_MACHINES));
         let state = Mutex::new(LineState { machines: HashMap::new(), rates, redactors: HashMap::new() });
         Self { state, report_places: ListenerPlaces::new(REPORTS), part_texts }
+    }
+
+    /// Returns the redactor of the secrets in a config.
+    pub(super) fn redactor_of(&self, config: &BootConfig) -> Redactor {
+        Redactor::of_config(config, self.part_texts)
     }
 
     fn state(&self) -> MutexGuard<'_, LineState> {
@@ -339,8 +344,8 @@ impl Gate {
 
     /// Returns a line without secrets, in printable characters, and no longer than the timeline shows it.
     fn without_secrets(&self, host: &Host, line: InstallerLine, is_cut: bool) -> InstallerLine {
-        let (of_config, of_host) = (self.config_redactor(host), self.host_redactor(host));
-        let redactors: Vec<&Redactor> = of_config.as_deref().into_iter().chain([&of_host]).collect();
+        let (of_config, of_host) = (self.config_redactors(host), self.host_redactor(host));
+        let redactors: Vec<&Redactor> = of_config.iter().map(Arc::as_ref).chain([&of_host]).collect();
         let clean = |text: &str, is_cut: bool, length: usize| {
             let text = printable(text.trim());
             shortened(redact(&text, &redactors, is_cut).trim(), length)
@@ -353,24 +358,34 @@ impl Gate {
         }
     }
 
-    /// Returns the redactor of the secrets in a host's config.
-    fn config_redactor(&self, host: &Host) -> Option<Arc<Redactor>> {
-        let name = host.spec.boot_config_ref.as_ref()?;
-        let config = self.store.load().boot_config(name).cloned()?;
-        let version = config.metadata.resource_version;
+    /// Returns the redactors of the secrets in a host's config.
+    fn config_redactors(&self, host: &Host) -> Vec<Arc<Redactor>> {
+        match self.assigned_config(host) {
+            Some(config) if config.spec.template.is_some() => self.served_redactors(host, &config),
+            config => {
+                // The machine may still run what it was served of a template before.
+                let before = self.served_secrets.of(host.spec.boot_mac_address);
+                config.map(|config| self.config_redactor(&config)).into_iter().chain(before).collect()
+            }
+        }
+    }
+
+    /// Returns the redactor of the secrets in a config that is not rendered.
+    fn config_redactor(&self, config: &BootConfig) -> Arc<Redactor> {
+        let (name, version) = (&config.metadata.name, config.metadata.resource_version);
         if let Some((known, redactor)) = self.installer_lines.state().redactors.get(name)
             && *known == version
         {
-            return Some(redactor.clone());
+            return redactor.clone();
         }
         // A large config takes a while: other lines go on.
-        let redactor = Arc::new(Redactor::of_config(&config, self.installer_lines.part_texts));
+        let redactor = Arc::new(self.installer_lines.redactor_of(config));
         let mut state = self.installer_lines.state();
         if state.redactors.len() >= MAX_REDACTORS {
             state.redactors.clear();
         }
         state.redactors.insert(name.clone(), (version, redactor.clone()));
-        Some(redactor)
+        redactor
     }
 
     /// Returns the redactor of the secrets of a host besides its config: its token, and those of its BMC and of CHAP.

@@ -76,6 +76,20 @@ pub enum MediaError {
     /// The image's file cannot be served, or the view cannot be made.
     #[error(transparent)]
     Medium(#[from] library::ImageError),
+    /// The seed of the host's config cannot be made.
+    #[error(transparent)]
+    Seed(#[from] iso::ViewError),
+}
+
+impl MediaError {
+    /// Returns the reason for a refusal.
+    pub fn refusal(&self) -> Reason {
+        match self {
+            Self::Reason(reason) => *reason,
+            Self::Medium(library::ImageError::Config(_)) => Reason::ConfigNotRendered,
+            Self::Medium(_) | Self::Seed(_) => Reason::ImageUnavailable,
+        }
+    }
 }
 
 impl Gate {
@@ -89,7 +103,7 @@ impl Gate {
         host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
     ) -> Result<ImageView, library::ImageError> {
-        let (customization, carries) = self.customize(image, host, at);
+        let (customization, carries) = self.customize(image, host, at)?;
         Ok(ImageView { carries, ..self.media.view(image, customization)? })
     }
 
@@ -103,30 +117,43 @@ impl Gate {
         host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
     ) -> Result<ImageView, library::ImageError> {
-        let (customization, carries) = self.customize(image, host, at);
+        let (customization, carries) = self.customize(image, host, at)?;
         Ok(ImageView { carries, ..self.media.preview(image, &customization)? })
     }
 
-    /// Returns a host's view as [`Self::medium`], if that is possible without asking a file system.
+    /// Returns a host's view as [`Self::medium`], if that is possible without asking a file system and without rendering a
+    /// config.
     pub fn medium_now(
         &self,
         image: &Image,
         host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
     ) -> Option<ImageView> {
-        let (customization, carries) = self.customize(image, host, at);
+        let embedded = host.filter(|_| image.spec.config_delivery == Delivery::Embed);
+        let embedded = embedded.and_then(|(host, _)| Some((host, self.config_in_view(host, image)?)));
+        if embedded.is_some_and(|(host, config)| self.rendered_config(host, &config, at).is_none()) {
+            return None;
+        }
+        let (customization, carries) = self.customize(image, host, at).ok()?;
         Some(ImageView { carries, ..self.media.view_now(image, &customization)? })
     }
 
     /// Returns what changes in a host's view of an image, and the config that the view contains.
+    ///
+    /// # Errors
+    /// The config cannot be rendered.
     fn customize(
         &self,
         image: &Image,
         host: Option<(&Host, ConfigVisibility)>,
         at: Option<IpAddr>,
-    ) -> (iso::Customization, Option<(Mac, Name)>) {
-        let Some((host, shown)) = host else { return Default::default() };
-        let config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
+    ) -> Result<(iso::Customization, Option<(Mac, Name)>), library::ImageError> {
+        let Some((host, shown)) = host else { return Ok(Default::default()) };
+        let mut config = self.config_in_view(host, image).filter(|_| shown == ConfigVisibility::Whole);
+        if let Some(config) = config.as_mut().filter(|_| image.spec.config_delivery == Delivery::Embed) {
+            let rendered = self.render_config(host, config, at);
+            *config = rendered.map_err(|error| library::ImageError::Config(error.to_string()))?.config;
+        }
         let site = self.site_at(at);
         let url = config_url(&site, self.token(Some(host)), config.as_deref());
         // The host's own kernel arguments are shown to the same clients as its config.
@@ -139,18 +166,23 @@ impl Gate {
         site.fill(&mut customization.edit.append, &image.metadata.name, host.spec.boot_mac_address);
         let is_within = |_: &Arc<BootConfig>| image.spec.config_delivery == Delivery::Embed;
         let carries = config.filter(is_within).map(|config| (host.spec.boot_mac_address, config.metadata.name.clone()));
-        (customization, carries)
+        Ok((customization, carries))
     }
 
-    /// Returns the NoCloud seed of a host's config; `None` if the config is not for cloud-init. With `report_url` it has
-    /// the settings that have cloud-init report there, unless the config has vendor-data of its own.
+    /// Returns the NoCloud seed of a host's config as it is rendered; `None` if the config is not for cloud-init. With
+    /// `report_url` it has the settings that have cloud-init report there, unless the config has vendor-data of its own.
     ///
     /// # Errors
     /// The files do not fit a seed.
-    pub fn seed_of(&self, host: &Host, report_url: Option<&str>) -> Result<Option<Bytes>, iso::ViewError> {
-        let state = self.store.load();
-        let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
-        let Some(config) = config.filter(|config| config.spec.format == Format::CloudInit) else { return Ok(None) };
+    pub fn seed_of(
+        &self,
+        host: &Host,
+        config: &BootConfig,
+        report_url: Option<&str>,
+    ) -> Result<Option<Bytes>, iso::ViewError> {
+        if config.spec.format != Format::CloudInit {
+            return Ok(None);
+        }
         let with_vendor_data = report_url.map(|url| with_vendor_data(config, url));
         let config = with_vendor_data.as_ref().unwrap_or(config);
         let files = config.spec.files().filter(|(name, _)| iso::SEED_FILES.contains(name));
@@ -162,11 +194,12 @@ impl Gate {
     /// is not for cloud-init.
     ///
     /// # Errors
-    /// The files do not fit a seed.
-    pub fn seed(&self, host: &Host, at: Option<IpAddr>) -> Result<Option<Arc<dyn ReadAt>>, iso::ViewError> {
-        Ok(self
-            .seed_of(host, Some(&self.report_url(host, at)))?
-            .map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::MemoryImage(seed)) }))
+    /// The files do not fit a seed, or cannot be rendered.
+    pub fn seed(&self, host: &Host, at: Option<IpAddr>) -> Result<Option<Arc<dyn ReadAt>>, MediaError> {
+        let config = self.host_config(host, at).map_err(|error| library::ImageError::Config(error.to_string()))?;
+        let Some(config) = config else { return Ok(None) };
+        let seed = self.seed_of(host, &config, Some(&self.report_url(host, at)))?;
+        Ok(seed.map(|seed| -> Arc<dyn ReadAt> { Arc::new(iso::MemoryImage(seed)) }))
     }
 
     /// Returns a config for cloud-init with the settings that have it report its progress; `None` for another config.
@@ -337,7 +370,11 @@ impl Gate {
         let made = tokio::task::spawn_blocking(move || {
             let image =
                 gate.store.load().image(&name).cloned().ok_or(MediaError::Reason(Reason::OtherImageAssigned))?;
-            Ok(gate.medium(&image, Some((&host, shown)), at)?)
+            let made = gate.medium(&image, Some((&host, shown)), at);
+            if shown == ConfigVisibility::Whole {
+                gate.record_delivery(&image, &host, at);
+            }
+            Ok(made?)
         });
         made.await.unwrap_or_else(|error| {
             tracing::error!(%error, "failed to compose a host's view of an image");

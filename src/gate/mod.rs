@@ -22,8 +22,11 @@ pub mod neighbours;
 mod observe;
 mod offer;
 pub mod rehearsal;
+mod render_cache;
 mod script;
+mod served_secrets;
 pub mod stalls;
+pub mod templates;
 mod timeline;
 pub mod tokens;
 
@@ -57,6 +60,8 @@ pub use crate::gate::installer::{InstallerLines, LastFailure, LastLine};
 pub use crate::gate::ipxe_clients::RecentIpxeClients;
 pub use crate::gate::media::{Attached, ConfigVisibility, MediaError, MediaLease};
 pub use crate::gate::offer::PendingOffer;
+pub use crate::gate::render_cache::{RenderedConfig, RenderedConfigs};
+pub use crate::gate::served_secrets::ServedSecrets;
 pub use crate::gate::timeline::EventThrottle;
 pub use crate::store::clock;
 
@@ -81,6 +86,10 @@ pub struct Gate {
     pub throttle: EventThrottle,
     /// What the installers of machines said since their last boot.
     pub installer_lines: InstallerLines,
+    /// The configs that were rendered last.
+    pub rendered: RenderedConfigs,
+    /// The secrets in what machines were served from templates.
+    pub served_secrets: ServedSecrets,
     /// The bounds of enrolments.
     pub enrolment: EnrolmentBounds,
     /// The config deliveries that are recorded.
@@ -116,6 +125,8 @@ impl Gate {
             neighbours: Neighbours::default(),
             throttle: EventThrottle::default(),
             installer_lines: InstallerLines::default(),
+            rendered: RenderedConfigs::default(),
+            served_secrets: ServedSecrets::default(),
             enrolment: EnrolmentBounds::default(),
             deliveries: RecordedDeliveries::default(),
             media,
@@ -452,7 +463,7 @@ impl Gate {
                 }
                 Ok(host)
             }
-            Ok(Object::Image(_) | Object::BootConfig(_)) => Err(Reason::UnknownHost),
+            Ok(Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_)) => Err(Reason::UnknownHost),
             Err(error) => Err(refusal_reason(&error, facts.mac)),
         }
     }

@@ -66,7 +66,7 @@ impl Gate {
         let change = Change::Advance { mac: facts.mac, transition, observation: Observation::default(), event: None };
         match self.store.dry_run(change) {
             Ok(Object::Host(host)) => HostDecision { host: Some(host), ..decided },
-            Ok(Object::Image(_) | Object::BootConfig(_)) | Err(_) => decided,
+            Ok(Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_)) | Err(_) => decided,
         }
     }
 

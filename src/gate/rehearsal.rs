@@ -143,7 +143,9 @@ impl Gate {
         let enrolled = self.enrolment_within_limits(facts, draft, entry);
         match enrolled.and_then(|change| self.store.dry_run(change).map_err(|error| refusal_reason(&error))) {
             Ok(Object::Host(host)) => self.decide_for(facts, Some(host)),
-            Ok(Object::Image(_) | Object::BootConfig(_)) => HostDecision::ignore(Reason::InternalError),
+            Ok(Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_)) => {
+                HostDecision::ignore(Reason::InternalError)
+            }
             Err(reason) => HostDecision::ignore(reason),
         }
     }

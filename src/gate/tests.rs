@@ -6,7 +6,7 @@ use crate::boot::identity::{AddressEvidence, PresentAddress};
 use crate::boot::site::tests::site;
 use crate::boot::{BootProtocol, ConfigProof, Firmware, ScriptAction};
 use crate::event::Entry;
-use crate::fleet::{Architecture, HostSpec, HostStatus, Lease, LeaseState, Meta, Phase};
+use crate::fleet::{Architecture, BootConfigSpec, Format, HostSpec, HostStatus, Lease, LeaseState, Meta, Phase};
 
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 const OTHER: Mac = Mac([0x52, 0x54, 0, 0, 0, 2]);
@@ -63,6 +63,11 @@ fn neighbour(gate: &Gate, address: IpAddr, mac: Mac) {
     gate.neighbours.table().entries.lock().unwrap().insert(address, mac);
 }
 
+fn config_c() -> BootConfig {
+    let spec = BootConfigSpec::of_files(Format::Script, [("script".to_owned(), b"true\n".to_vec())]);
+    BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: Default::default() }
+}
+
 fn lookups(gate: &Gate) -> Vec<IpAddr> {
     std::mem::take(&mut gate.neighbours.table().lookups.lock().unwrap())
 }
@@ -108,7 +113,7 @@ async fn a_config_request_and_a_login_ask_the_neighbour_table_once() {
     neighbour(&gate, ADDRESS, VM);
     let caller = gate.authenticate(Some(ADDRESS), None, ConfigProof::Address).unwrap();
     assert!(caller.is_tied() && caller.facts.mac == VM);
-    gate.record_config_fetch(&caller, &"c".parse().unwrap(), None).await.unwrap();
+    gate.record_config_fetch(&caller, &config_c(), None).await.unwrap();
     assert_eq!(lookups(&gate), [ADDRESS]);
     assert_eq!(vm(&gate).status.address, Some(ADDRESS));
     let token = gate.tokens.of(&vm(&gate));
@@ -203,7 +208,7 @@ async fn no_script_and_no_config_leaves_while_the_state_cannot_be_written() {
     assert!(!script.contains("live") && !script.contains(&gate.tokens.of(&before)), "{script}");
     assert_eq!(gate.counters.refused(Protocol::Http, Reason::StoreUnavailable), 1);
     let config = "c".parse().unwrap();
-    assert_eq!(gate.record_config_fetch(&caller, &config, None).await, Err(Reason::StoreUnavailable));
+    assert_eq!(gate.record_config_fetch(&caller, &config_c(), None).await, Err(Reason::StoreUnavailable));
     let channel = crate::event::DeliveryChannel::Embedded;
     assert_eq!(gate.record_config_delivery(&caller.facts, &config, channel).await, Err(Reason::StoreUnavailable));
     // The machine has attached its image before.

@@ -32,6 +32,9 @@ pub enum ImageError {
     /// The image's status says that its file cannot be served.
     #[error("{0}")]
     Broken(String),
+    /// The host's config, which its view contains, cannot be rendered.
+    #[error("{0}")]
+    Config(String),
     /// The file was replaced and has not been examined again.
     #[error("{}: {}", path.display(), ImageError::CHANGED)]
     Changed {
@@ -70,7 +73,7 @@ impl ImageError {
     /// Returns the reason without the file's path, which machines must not see.
     pub fn reason(&self) -> String {
         match self {
-            Self::Remote { .. } | Self::Broken(_) => self.to_string(),
+            Self::Remote { .. } | Self::Broken(_) | Self::Config(_) => self.to_string(),
             Self::Changed { .. } => Self::CHANGED.to_owned(),
             Self::File { source, .. } => source.to_string(),
             Self::NotAnIso { source, .. } => source.to_string(),

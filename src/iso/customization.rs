@@ -136,7 +136,7 @@ mod tests {
         let data = [(format.main_file().to_owned(), "text".to_owned())].into();
         BootConfig {
             metadata: Meta::named("c".parse().unwrap(), None),
-            spec: BootConfigSpec { format, data, binary_data: Default::default(), confidential: false },
+            spec: BootConfigSpec { format, data, binary_data: Default::default(), confidential: false, template: None },
             status: Default::default(),
         }
     }

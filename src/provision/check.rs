@@ -135,7 +135,13 @@ mod tests {
             Format::Ignition | Format::Kickstart | Format::Preseed | Format::Script => "text\n",
         };
         let data = [(format.main_file(), main), (name, text)].map(|(name, text)| (name.to_owned(), text.to_owned()));
-        let spec = BootConfigSpec { format, data: data.into(), binary_data: Default::default(), confidential: false };
+        let spec = BootConfigSpec {
+            format,
+            data: data.into(),
+            binary_data: Default::default(),
+            confidential: false,
+            template: None,
+        };
         check(&spec).err().map(|errors| errors[0].message.clone())
     }
 
@@ -238,9 +244,14 @@ mod tests {
     fn a_config_has_the_main_file_of_its_format_and_no_empty_name() {
         let message = |format, names: &[&str]| {
             let data = names.iter().map(|name| ((*name).to_owned(), "text\n".to_owned())).collect();
-            let mut errors =
-                check(&BootConfigSpec { format, data, binary_data: Default::default(), confidential: false })
-                    .unwrap_err();
+            let mut errors = check(&BootConfigSpec {
+                format,
+                data,
+                binary_data: Default::default(),
+                confidential: false,
+                template: None,
+            })
+            .unwrap_err();
             assert!(errors.len() == 1 && errors[0].field == "spec.data", "{errors:?}");
             errors.remove(0).message
         };

@@ -184,7 +184,13 @@ mod tests {
 
     fn found(format: Format, files: &[(&str, &str)]) -> Option<bool> {
         let data = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        reports_completion(&BootConfigSpec { format, data, binary_data: Default::default(), confidential: false })
+        reports_completion(&BootConfigSpec {
+            format,
+            data,
+            binary_data: Default::default(),
+            confidential: false,
+            template: None,
+        })
     }
 
     const CALL: &str = "curl -fsS -X POST http://192.168.10.2/api/v1/boot-complete";

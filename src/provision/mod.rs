@@ -16,10 +16,13 @@ mod ignition_types;
 mod ignition_v2;
 mod ignition_v3;
 mod located_json;
+mod template;
+mod template_filters;
 mod user_data;
 mod yaml;
 
 pub use check::{FieldError, check};
 pub use completion::reports_completion;
+pub use template::{RenderError, TemplateScope, TemplateSite, check_template, render, template_scope, template_status};
 pub use user_data::part_texts;
 pub use yaml::yaml_error;

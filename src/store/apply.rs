@@ -13,7 +13,7 @@ use crate::fleet::lifecycle::{self, InstallPolicy, advance};
 use crate::fleet::rules::{self, HostReferences, ImageReferences};
 use crate::fleet::{
     Bmc, BmcRecord, BootTarget, EntryPoint, FirstSeen, FirstSeenLimits, HardwareDetails, Host, HostStatus, Image, Key,
-    Kind, Mac, Name, Object, Phase, Power, Stall, conditions, machine_uuid, power_request,
+    Kind, Mac, Name, Object, Phase, Power, conditions, machine_uuid, power_request,
 };
 
 use super::boot_check::{check_boot, check_referring};
@@ -22,6 +22,7 @@ use super::error::StoreError;
 use super::history::{ChangeKind, ChangeRecord};
 use super::seen_host::action_of;
 use super::snapshot::Snapshot;
+use super::template_versions::{check_template_reference, keep_versions};
 
 /// Result of a change.
 #[derive(Debug)]
@@ -78,7 +79,10 @@ pub fn apply(
         Change::Observe { mac, observation } => observe(state, mac, observation, context),
         Change::RecordHardware { mac, hardware } => record_hardware(state, mac, hardware, context),
         Change::RecordInventory { mac, bmc, hardware } => record_inventory(state, mac, &bmc, &hardware, context),
-        Change::RecordStall { mac, stall } => record_stall(state, mac, stall, context),
+        Change::RecordStall { mac, stall } => change_status(state, mac, context, |status| status.stall = stall),
+        Change::RecordRendering { mac, rendered } => {
+            change_status(state, mac, context, |status| status.rendered_template = rendered)
+        }
         Change::RequestPower { mac, operation, start } => {
             let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
             let after = power_request::request_later(Host::clone(&before), operation, start, context.at);
@@ -116,6 +120,9 @@ fn put(
         check_boot(state, &mut settled, context.policy.completion);
         events = milestones(was, &settled);
         *host = Arc::new(settled);
+    }
+    if let Object::ConfigTemplate(template) = &mut object {
+        keep_versions(state, Arc::make_mut(template), before.as_ref(), context.at)?;
     }
     if before.as_ref().is_some_and(|before| unchanged(before, &object)) {
         let object = before.unwrap_or(object);
@@ -165,7 +172,7 @@ fn replace_discovered(
 fn as_host(object: &Object) -> Option<&Host> {
     match object {
         Object::Host(host) => Some(host),
-        Object::Image(_) | Object::BootConfig(_) => None,
+        Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => None,
     }
 }
 
@@ -201,7 +208,8 @@ fn check(state: &Snapshot, object: &Object, key: &Key) -> Result<(), StoreError>
             rules::check_host(host, found)?;
         }
         Object::Image(image) => check_image(state, image)?,
-        Object::BootConfig(_) => {}
+        Object::BootConfig(config) => check_template_reference(state, config)?,
+        Object::ConfigTemplate(_) => {}
     }
     Ok(())
 }
@@ -273,6 +281,9 @@ fn keep_identity(object: &mut Object, before: Option<&Object>, at: Timestamp, ui
 /// Returns the host with the lifecycle of its new spec: a changed `spec.image` requests an install or a local boot.
 fn apply_spec(mut host: Host, before: Option<&Host>, context: ApplyContext<'_>) -> Host {
     host.status = before.map_or_else(HostStatus::default, |before| before.status.clone());
+    if before.is_some_and(|before| before.spec.boot_config_ref != host.spec.boot_config_ref) {
+        host.status.rendered_template = None;
+    }
     let host = power_request::apply_spec(host, before, context.at);
     let image_before = before.map_or(&BootTarget::LocalDisk, |before| &before.spec.image);
     let transition = match &host.spec.image {
@@ -302,7 +313,7 @@ fn delete(state: &mut Snapshot, key: &Key, version: Option<u64>) -> Result<Appli
     check_version(key, before.as_ref(), Expect::Present(version))?;
     if let Some(by) = match key.kind {
         Kind::BareMetalHost => None,
-        Kind::IscsiCdrom | Kind::BootConfig => state.referrer(key),
+        Kind::IscsiCdrom | Kind::BootConfig | Kind::ConfigTemplate => state.referrer(key),
     } {
         return Err(StoreError::InUse { key: key.clone(), by });
     }
@@ -430,19 +441,19 @@ fn address_change(before: &Host, after: &Host, observation: Observation) -> Opti
     (from != to).then_some((after.spec.boot_mac_address, Event::AddressChanged { from, to, evidence }))
 }
 
-/// Records the diagnosis of a host's boot.
-fn record_stall(
+/// Changes the status of a host. Nothing is written if it is the same afterwards.
+fn change_status(
     state: &mut Snapshot,
     mac: Mac,
-    stall: Option<Box<Stall>>,
     context: ApplyContext<'_>,
+    change: impl FnOnce(&mut HostStatus),
 ) -> Result<Applied, StoreError> {
     let before = state.host_by_mac(mac).ok_or(StoreError::NoSuchMac(mac))?;
-    if before.status.stall == stall {
+    let mut after = Host::clone(&before);
+    change(&mut after.status);
+    if after.status == before.status {
         return Ok(Applied::unchanged(Object::Host(before), Vec::new()));
     }
-    let mut after = Host::clone(&before);
-    after.status.stall = stall;
     Ok(write(state, Object::Host(Arc::new(after)), Some(Object::Host(before)), Vec::new(), context.at))
 }
 

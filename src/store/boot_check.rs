@@ -16,6 +16,7 @@ pub fn check_boot(state: &Snapshot, host: &mut Host, completion: Completion) {
         let found = BootReferences {
             image,
             config: host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name)).map(Arc::as_ref),
+            reports_completion: reports_completion(state, host),
             same_machine: same_machine(state, host),
             completion,
         };
@@ -27,11 +28,24 @@ pub fn check_boot(state: &Snapshot, host: &mut Host, completion: Completion) {
     host.status.warnings = warnings;
 }
 
-/// Checks the boots of hosts again after a change of an image or a config. Returns those that change, before and after.
+/// Returns whether the machine reports its completed install by the host's config.
+fn reports_completion(state: &Snapshot, host: &Host) -> Option<bool> {
+    let config = state.boot_config(host.spec.boot_config_ref.as_ref()?)?;
+    match config.spec.template {
+        Some(_) => state.template_version(config, host)?.reports_completion,
+        None => config.reports_completion(),
+    }
+}
+
+/// Checks the boots of hosts again after a change of an image, a config or a template. Returns those that change, before and after.
 pub(super) fn check_referring(state: &Snapshot, changed: &Key, completion: Completion) -> Vec<(Arc<Host>, Host)> {
     let refers = |host: &Host| match changed.kind {
         Kind::IscsiCdrom => host.spec.image.image() == Some(&changed.name),
         Kind::BootConfig => host.spec.boot_config_ref.as_ref() == Some(&changed.name),
+        Kind::ConfigTemplate => {
+            let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
+            config.and_then(|config| config.spec.template.as_ref()).is_some_and(|found| found.name == changed.name)
+        }
         Kind::BareMetalHost => false,
     };
     let checked = state.whole_hosts().filter(|host| refers(host)).map(|before| {

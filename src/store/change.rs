@@ -8,7 +8,8 @@ use crate::event::power_report::PowerReport;
 use crate::fleet::enrolment::UnknownHostAction;
 use crate::fleet::lifecycle;
 use crate::fleet::{
-    Architecture, Bmc, EntryPoint, FirstSeenLimits, HardwareDetails, Host, Key, Mac, Object, PowerOperation, Stall,
+    Architecture, Bmc, EntryPoint, FirstSeenLimits, HardwareDetails, Host, Key, Mac, Object, PowerOperation,
+    RenderedTemplate, Stall,
 };
 
 /// A change of the state.
@@ -79,6 +80,13 @@ pub enum Change {
         mac: Mac,
         /// The diagnosis.
         stall: Option<Box<Stall>>,
+    },
+    /// Records the rendering of a host's config from its template, or that it has no template.
+    RecordRendering {
+        /// Boot MAC address of the host.
+        mac: Mac,
+        /// The rendering.
+        rendered: Option<Box<RenderedTemplate>>,
     },
     /// Requests a power change of a host with a BMC.
     RequestPower {

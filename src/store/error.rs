@@ -72,6 +72,7 @@ fn remedy(kind: Kind, by: Kind) -> &'static str {
         }
         (Kind::BootConfig, Kind::BareMetalHost) => "remove it from spec.bootConfigRef there first",
         (Kind::IscsiCdrom, _) => "remove it from spec.companions there first",
+        (Kind::ConfigTemplate, _) => "remove it from spec.template there first",
         (Kind::BootConfig | Kind::BareMetalHost, _) => "remove it from spec.bootConfigs there first",
     }
 }

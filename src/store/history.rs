@@ -42,7 +42,7 @@ impl ChangeRecord {
         let Object::Host(host) = &self.object else { return None };
         let before = match &self.before {
             Some(Object::Host(before)) => Some(before.status.phase),
-            Some(Object::Image(_) | Object::BootConfig(_)) | None => None,
+            Some(Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_)) | None => None,
         };
         let phase = host.status.phase;
         (self.operation != ChangeKind::Deleted && before != Some(phase)).then_some((before, phase))

@@ -18,6 +18,7 @@ mod seen_host;
 mod snapshot;
 mod sqlite;
 mod stranger_log;
+mod template_versions;
 mod timeline_coalescer;
 mod timeline_sizes;
 pub mod volumes;

@@ -60,6 +60,7 @@ impl SeenHost {
             hardware: None,
             install,
             stall: None,
+            rendered_template: None,
             power: None,
             power_transition_time: None,
             power_error: None,
@@ -191,6 +192,7 @@ pub fn action_of(spec: &HostSpec, phase: Phase) -> Option<UnknownHostAction> {
         kernel_arguments,
         chap: None,
         local_disk: None,
+        values: None,
     } = spec
     else {
         return None;

@@ -14,7 +14,8 @@ use crate::event::Entry;
 use crate::fleet::boot_override;
 use crate::fleet::first_seen::FirstSeenCounts;
 use crate::fleet::{
-    BootConfig, BootTarget, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object, Phase,
+    BootConfig, BootTarget, ConfigTemplate, EntryPoint, FirstSeen, Host, Image, Key, Kind, Lease, Mac, Name, Object,
+    Phase, TemplateVersion,
 };
 
 use super::seen_host::{SeenHost, enrolment_entry};
@@ -226,7 +227,7 @@ impl Snapshot {
     pub fn hosts(&self) -> impl Iterator<Item = Arc<Host>> {
         self.list(Kind::BareMetalHost, None).filter_map(|object| match object {
             Object::Host(host) => Some(host),
-            Object::Image(_) | Object::BootConfig(_) => None,
+            Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => None,
         })
     }
 
@@ -242,12 +243,36 @@ impl Snapshot {
         self.whole_hosts().cloned().chain(seen.filter_map(|seen| self.build(seen)))
     }
 
+    /// Returns a template of configs by its name.
+    pub fn template(&self, name: &Name) -> Option<&Arc<ConfigTemplate>> {
+        match self.objects.get(&cluster_key(Kind::ConfigTemplate, name)) {
+            Some(Object::ConfigTemplate(template)) => Some(template),
+            _ => None,
+        }
+    }
+
+    /// Returns the version of its template that a config has for a host; `None` without a template, or if it is not kept.
+    pub fn template_version(&self, config: &BootConfig, host: &Host) -> Option<&TemplateVersion> {
+        let reference = config.spec.template.as_ref()?;
+        self.template(&reference.name)?.version(reference.version_for(&host.metadata.labels))
+    }
+
+    /// Returns the configs that are rendered from a template, in the order of their names.
+    pub fn configs_of_template(&self, name: &Name) -> impl Iterator<Item = &Arc<BootConfig>> {
+        let start = Bound::Included(lowest_key(Kind::BootConfig));
+        let configs = self.objects.range((start, Bound::Unbounded)).map_while(|(_, object)| match object {
+            Object::BootConfig(config) => Some(config),
+            Object::Host(_) | Object::Image(_) | Object::ConfigTemplate(_) => None,
+        });
+        configs.filter(move |config| config.spec.template.as_ref().is_some_and(|reference| reference.name == *name))
+    }
+
     /// Returns the images in the order of their names.
     pub fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
         let start = Bound::Included(lowest_key(Kind::IscsiCdrom));
         self.objects.range((start, Bound::Unbounded)).map_while(|(_, object)| match object {
             Object::Image(image) => Some(image),
-            Object::Host(_) | Object::BootConfig(_) => None,
+            Object::Host(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => None,
         })
     }
 
@@ -289,6 +314,10 @@ impl Snapshot {
 
     /// Returns the key of an object that refers to this one.
     pub fn referrer(&self, key: &Key) -> Option<Key> {
+        if key.kind == Kind::ConfigTemplate {
+            let config = self.configs_of_template(&key.name).next();
+            return config.map(|config| Object::BootConfig(config.clone()).key());
+        }
         let hosts = || {
             self.referring_hosts().find(|host| match key.kind {
                 Kind::IscsiCdrom => {
@@ -297,14 +326,14 @@ impl Snapshot {
                         || in_drive.is_some_and(|name| *name == key.name.as_str())
                 }
                 Kind::BootConfig => host.spec.boot_config_ref.as_ref() == Some(&key.name),
-                Kind::BareMetalHost => false,
+                Kind::BareMetalHost | Kind::ConfigTemplate => false,
             })
         };
         let images = || {
             self.images().find(|image| match key.kind {
                 Kind::IscsiCdrom => image.metadata.name != key.name && image.spec.companions.contains(&key.name),
                 Kind::BootConfig => image.spec.boot_configs.contains(&key.name),
-                Kind::BareMetalHost => false,
+                Kind::BareMetalHost | Kind::ConfigTemplate => false,
             })
         };
         let host = hosts().map(|host| Object::Host(host.clone()).key());

@@ -277,7 +277,7 @@ impl Database {
         let records = Kind::ALL.into_iter().flat_map(|kind| snapshot.list(kind, None)).map(|object| {
             let seen = match &object {
                 Object::Host(host) => snapshot.seen_form(host.spec.boot_mac_address).cloned(),
-                Object::Image(_) | Object::BootConfig(_) => None,
+                Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => None,
             };
             ChangeRecord { seen, ..ChangeRecord::new(snapshot.version, ChangeKind::Modified, object, None) }
         });
@@ -486,6 +486,7 @@ fn object(kind: &str, body: &str) -> Result<Object, String> {
         Kind::BareMetalHost => deserialize_text(body).map(|host| Object::Host(std::sync::Arc::new(host))),
         Kind::IscsiCdrom => deserialize_text(body).map(|image| Object::Image(std::sync::Arc::new(image))),
         Kind::BootConfig => deserialize_text(body).map(|config| Object::BootConfig(std::sync::Arc::new(config))),
+        Kind::ConfigTemplate => deserialize_text(body).map(|found| Object::ConfigTemplate(std::sync::Arc::new(found))),
     };
     read.map_err(|error| error.to_string())
 }
@@ -552,13 +553,13 @@ impl TimelineReader {
         Ok(outbox::read(&self.connection, after, limit)?)
     }
 
-    /// Reads the newest entries that name an image or a boot config, oldest first; none for a host.
+    /// Reads the newest entries that name an image or a boot config, oldest first; none for a host or a template.
     ///
     /// # Errors
     /// SQLite fails.
     pub fn timeline_of(&self, key: &Key, limit: usize) -> Result<Vec<Entry>, DatabaseError> {
         let sql = match key.kind {
-            Kind::BareMetalHost => return Ok(Vec::new()),
+            Kind::BareMetalHost | Kind::ConfigTemplate => return Ok(Vec::new()),
             Kind::IscsiCdrom => "SELECT body FROM timeline WHERE image = ? ORDER BY id DESC LIMIT ?",
             Kind::BootConfig => "SELECT body FROM timeline WHERE config = ? ORDER BY id DESC LIMIT ?",
         };

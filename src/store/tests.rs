@@ -12,6 +12,7 @@ use crate::fleet::{BootConfig, Host, HostSpec, Kind, Meta, Phase};
 
 mod boot_check;
 mod enrolment;
+mod template_versions;
 mod timeline_watch;
 
 const VM: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);

@@ -40,6 +40,8 @@ impl PageRows {
             Object::Host(host) => self.hosts.push(HostRow::of(host)),
             Object::Image(image) => self.images.push(ImageRow::of(image)),
             Object::BootConfig(config) => self.configs.push(ConfigRow::of(config)),
+            // The pages show no templates.
+            Object::ConfigTemplate(_) => {}
         }
     }
 
@@ -49,6 +51,7 @@ impl PageRows {
             Kind::BareMetalHost => self.gone_hosts.push(id(key.namespace.as_ref(), &key.name)),
             Kind::IscsiCdrom => self.gone_images.push(id(key.namespace.as_ref(), &key.name)),
             Kind::BootConfig => self.gone_configs.push(id(key.namespace.as_ref(), &key.name)),
+            Kind::ConfigTemplate => {}
         }
     }
 

@@ -1,11 +1,14 @@
 //! Configs, and the reports that an install is complete.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::api::generate::is_generated;
 use crate::api::objects::status::Status;
+use crate::api::objects::templates;
 use crate::api::state::Shared;
 use crate::boot::diagnosis::Step;
 use crate::boot::installer::vendor_data;
@@ -27,9 +30,28 @@ pub async fn config(shared: &Shared, peer: &Peer, token: Option<&str>, file: Opt
         Ok(caller) => caller,
         Err(reply) => return *reply,
     };
-    match shared.gate.config(&caller.facts) {
+    match served_config(shared, peer, &caller, is_head).await {
         Ok((_, config)) => release(shared, &caller, &config, file, is_head).await,
-        Err(reason) => refuse(shared, &caller.facts, reason),
+        Err(reply) => *reply,
+    }
+}
+
+/// Returns the host of a machine that asks, and its config, rendered for it.
+async fn served_config(
+    shared: &Shared,
+    peer: &Peer,
+    caller: &IdentifiedClient,
+    is_head: bool,
+) -> Result<(Arc<Host>, Arc<BootConfig>), Box<Reply>> {
+    let (host, config) = shared.gate.config(&caller.facts).map_err(|reason| refuse(shared, &caller.facts, reason))?;
+    match shared.gate.serve_config(&host, &config, peer.local, is_head).await {
+        Ok(config) => Ok((host, config)),
+        Err(error) => {
+            let (reason, message) = (Reason::ConfigNotRendered, error.to_string());
+            let reply = text(code(reason), format!("{message}\n"));
+            shared.gate.refuse_with_message(&caller.facts, Protocol::Http, reason, message);
+            Err(reply.into())
+        }
     }
 }
 
@@ -50,7 +72,7 @@ async fn release(
             return reply;
         }
     };
-    if !is_head && let Err(reason) = shared.gate.record_config_fetch(caller, &config.metadata.name, None).await {
+    if !is_head && let Err(reason) = shared.gate.record_config_fetch(caller, config, None).await {
         return refuse(shared, &caller.facts, reason);
     }
     shared.gate.counters.count_answered(Protocol::Http);
@@ -121,22 +143,20 @@ pub async fn nocloud(shared: &Shared, peer: &Peer, token: &str, file: &str, is_h
         Ok(caller) => caller,
         Err(reply) => return *reply,
     };
-    let (host, config) = match shared.gate.config(&caller.facts) {
+    let (host, config) = match served_config(shared, peer, &caller, is_head).await {
         Ok(found) => found,
-        Err(reason) => return refuse(shared, &caller.facts, reason),
+        Err(reply) => return *reply,
     };
     if file == "seed.iso" {
         let report_url = shared.gate.report_url(&host, peer.local);
-        let reply = match seed(shared, &host, Some(&report_url)) {
+        let reply = match seed(shared, &host, &config, Some(&report_url)) {
             Ok(reply) => reply,
             Err(status) => {
                 let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::NOT_FOUND);
                 return text(code, format!("{}\n", status.message()));
             }
         };
-        if !is_head
-            && let Err(reason) = shared.gate.record_config_fetch(&caller, &config.metadata.name, Some(file)).await
-        {
+        if !is_head && let Err(reason) = shared.gate.record_config_fetch(&caller, &config, Some(file)).await {
             return refuse(shared, &caller.facts, reason);
         }
         return reply;
@@ -165,14 +185,14 @@ pub fn nocloud_file(host: &Host, config: &BootConfig, file: &str, report_url: &s
     }
 }
 
-/// Answers with the seed image that cloud-init looks for among the disks: all of a host's NoCloud files. With `report_url` it has
-/// the settings that have cloud-init report there.
+/// Answers with the seed image that cloud-init looks for among the disks: all NoCloud files of a host's rendered config. With
+/// `report_url` it has the settings that have cloud-init report there.
 ///
 /// # Errors
 /// The host's config is not for cloud-init, or its files do not fit a seed.
-pub fn seed(shared: &Shared, host: &Host, report_url: Option<&str>) -> Result<Reply, Status> {
+fn seed(shared: &Shared, host: &Host, config: &BootConfig, report_url: Option<&str>) -> Result<Reply, Status> {
     let kind = HeaderValue::from_static("application/x-iso9660-image");
-    match shared.gate.seed_of(host, report_url) {
+    match shared.gate.seed_of(host, config, report_url) {
         Ok(Some(seed)) => {
             shared.gate.counters.count_answered(Protocol::Http);
             Ok(bytes(StatusCode::OK, kind, seed))
@@ -182,18 +202,17 @@ pub fn seed(shared: &Shared, host: &Host, report_url: Option<&str>) -> Result<Re
     }
 }
 
-/// Answers a client of the object API with a host's seed.
+/// Answers a client of the object API with a host's seed, as the host would get it at the address that it reaches.
 ///
 /// # Errors
-/// The config is confidential; otherwise as `seed`.
-pub fn seed_read(shared: &Shared, host: &Host) -> Result<Reply, Status> {
-    let state = shared.gate.store.load();
-    let config = host.spec.boot_config_ref.as_ref().and_then(|name| state.boot_config(name));
-    if config.is_some_and(|config| config.spec.confidential) {
-        return Err(Status::forbidden("the host's config is confidential: only its machine gets the seed"));
-    }
+/// The config is confidential or cannot be rendered; otherwise as `seed`.
+pub async fn seed_read(shared: &Shared, host: &Arc<Host>) -> Result<Reply, Status> {
+    let config = templates::shown_config(shared, host, "seed").await?;
     // The URL of reports has the machine's token, which no reader may have.
-    seed(shared, host, None)
+    match config {
+        Some(config) => seed(shared, host, &config, None),
+        None => Err(Status::not_found_message("the host's config is not for cloud-init")),
+    }
 }
 
 /// Answers `/get_ignition` as dynamic-ignition-coreos does: the machine's config with a file of its host name; an empty
@@ -212,14 +231,21 @@ pub async fn named_ignition(shared: &Shared, peer: &Peer, token: Option<&str>, i
         shared.gate.refuse_with_message(&caller.facts, Protocol::Http, reason, message);
         bytes(StatusCode::OK, kind.clone(), NOTHING)
     };
-    let (host, config) = match shared.gate.config(&caller.facts) {
+    let found = match shared.gate.config(&caller.facts) {
+        Ok((host, config)) => {
+            let rendered = shared.gate.serve_config(&host, &config, peer.local, is_head).await;
+            rendered.map(|config| (host, config)).map_err(|error| (Reason::ConfigNotRendered, error.to_string()))
+        }
+        Err(reason) => Err((reason, reason.to_string())),
+    };
+    let (host, config) = match found {
         Ok(found) => found,
-        Err(reason) => return refused(reason, reason.to_string()),
+        Err((reason, message)) => return refused(reason, message),
     };
     let Some(mut ignition) = ignition_of(&config) else {
         return refused(Reason::FileNotFound, format!("the config {} is not an Ignition config", config.metadata.name));
     };
-    if !is_head && let Err(reason) = shared.gate.record_config_fetch(&caller, &config.metadata.name, None).await {
+    if !is_head && let Err(reason) = shared.gate.record_config_fetch(&caller, &config, None).await {
         return refused(reason, reason.to_string());
     }
     append_name(&mut ignition, host.metadata.name.as_str());
@@ -353,7 +379,9 @@ pub(super) fn code(reason: Reason) -> StatusCode {
         | Reason::ChapFailed
         | Reason::ChapThrottled
         | Reason::OtherConfigAssigned => StatusCode::FORBIDDEN,
-        Reason::StoreUnavailable | Reason::DiskNearlyFull | Reason::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::StoreUnavailable | Reason::DiskNearlyFull | Reason::ImageUnavailable | Reason::ConfigNotRendered => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Reason::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         Reason::UnknownHostIgnored
         | Reason::NotAssigned

@@ -180,13 +180,13 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
     if let Some(place) = image.spec.remote_location() {
         return Err(text(StatusCode::NOT_FOUND, format!("the image {name} is not on this server but {place}\n")));
     }
-    let cannot = |reason: &str| {
+    let cannot = |why: Reason, reason: &str| {
         let message = format!("the image {name} is not available: {reason}");
-        shared.gate.record_refusal_at_address(peer.address, Protocol::Http, Reason::ImageUnavailable, message.clone());
+        shared.gate.record_refusal_at_address(peer.address, Protocol::Http, why, message.clone());
         unavailable(format!("{message}\n"))
     };
     if let Some(reason) = shared.gate.media.reason(&image) {
-        return Err(cannot(reason));
+        return Err(cannot(Reason::ImageUnavailable, reason));
     }
     let host = match query.host.as_deref().map(|wanted| host(shared, peer, wanted, query, &image)).transpose() {
         Ok(host) => host,
@@ -204,10 +204,16 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
         }
     };
     let (gate, local, wanted) = (shared.gate.clone(), peer.local, inner.to_owned());
-    let look_up = move || -> Result<Option<ImageView>, String> {
+    let look_up = move || -> Result<Option<ImageView>, (Reason, String)> {
         let own = host.as_deref().map(|host| (host, ConfigVisibility::Whole));
-        let view = gate.medium(&image, own, local).map_err(|error| error.reason())?;
-        within(view, &wanted)
+        let view = gate.medium(&image, own, local).map_err(|error| {
+            let reason = error.reason();
+            (MediaError::Medium(error).refusal(), reason)
+        });
+        if let Some(host) = host.as_deref() {
+            gate.record_delivery(&image, host, local);
+        }
+        within(view?, &wanted).map_err(|reason| (Reason::ImageUnavailable, reason))
     };
     // Composing a view and walking directories may wait for the disk.
     match tokio::task::spawn_blocking(look_up).await {
@@ -217,7 +223,7 @@ async fn find(shared: &Shared, peer: &Peer, path: &str, query: &Query) -> Result
             shared.gate.record_refusal_at_address(peer.address, Protocol::Http, Reason::FileNotFound, message);
             Err(text(StatusCode::NOT_FOUND, "no such file in the image\n"))
         }
-        Ok(Err(reason)) => Err(cannot(&reason)),
+        Ok(Err((why, reason))) => Err(cannot(why, &reason)),
         Err(_) => Err(text(StatusCode::INTERNAL_SERVER_ERROR, "the image could not be read\n")),
     }
 }
@@ -251,6 +257,7 @@ pub async fn leased(
             tracing::debug!(%error, "image not available");
             unavailable(format!("the image is not available: {}\n", error.reason()))
         }
+        Ok(Err(MediaError::Seed(error))) => unavailable(format!("the image is not available: {error}\n")),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the image could not be read\n"),
     }
 }
@@ -303,7 +310,7 @@ fn host_named(shared: &Shared, wanted: &str) -> Option<Arc<Host>> {
     let key = Key { kind: Kind::BareMetalHost, namespace: Some(namespace), name: name.parse().ok()? };
     match state.get(&key)? {
         Object::Host(host) => Some(host),
-        Object::Image(_) | Object::BootConfig(_) => None,
+        Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => None,
     }
 }
 

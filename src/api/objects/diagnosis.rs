@@ -55,7 +55,7 @@ pub fn read(shared: &Shared, key: &Key) -> Result<Reply, Status> {
     let gate = &shared.gate;
     let report = match find(shared, key) {
         Ok(Object::Host(host)) => report(gate, &host),
-        Ok(Object::Image(_) | Object::BootConfig(_)) => return Err(Status::no_route()),
+        Ok(Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_)) => return Err(Status::no_route()),
         Err(missing) => match machine_without_host(gate, key) {
             Some(mac) => report_of(gate, mac, key.name.to_string()),
             None => return Err(missing),

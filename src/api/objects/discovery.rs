@@ -55,6 +55,7 @@ pub fn singular(kind: Kind) -> &'static str {
         Kind::BareMetalHost => "baremetalhost",
         Kind::IscsiCdrom => "iscsi-cdrom",
         Kind::BootConfig => "bootconfig",
+        Kind::ConfigTemplate => "configtemplate",
     }
 }
 
@@ -64,6 +65,7 @@ pub fn short(kind: Kind) -> &'static [&'static str] {
         Kind::BareMetalHost => &["bmh", "host", "hosts"],
         Kind::IscsiCdrom => &["cdrom", "iso", "isos"],
         Kind::BootConfig => &["bc"],
+        Kind::ConfigTemplate => &["ct"],
     }
 }
 

@@ -15,7 +15,7 @@ use crate::api::objects::redaction::{List, ListMeta, Metadata, View, redact};
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
 use crate::api::objects::write::{WriteMode, commit, create_object, decode, find, modify, replace_object};
-use crate::api::objects::{actions, apply, body, names};
+use crate::api::objects::{actions, apply, body, names, templates};
 use crate::api::state::Shared;
 use crate::http::reply::{Reply, json};
 
@@ -43,9 +43,21 @@ pub fn render(code: StatusCode, object: &Object, options: &Options) -> Reply {
     }
 }
 
-/// Returns the reply to a write, with the object's warnings as headers.
-fn with_warnings(decoder: &mut Decoder, code: StatusCode, object: &Object, options: &Options) -> Reply {
+/// Returns the reply to a write, with the object's warnings as headers; also with the reason why a host's config cannot be
+/// rendered.
+async fn with_warnings(
+    shared: &Shared,
+    decoder: &mut Decoder,
+    code: StatusCode,
+    object: &Object,
+    options: &Options,
+) -> Reply {
     object.warnings().into_iter().for_each(|warning| decoder.warn(warning.to_owned()));
+    if let Object::Host(host) = object
+        && let Ok(Err(error)) = templates::rendered(shared, host).await
+    {
+        decoder.warn(error.to_string());
+    }
     decoder.add_warnings(render(code, object, options))
 }
 
@@ -78,7 +90,7 @@ pub async fn create(
         generated += 1;
         match create_object(shared, object, &value, mode, &mut decoder).await {
             Err(taken) if taken.is_already_exists() && prefix.is_some() && generated < MAX_GENERATED_NAMES => {}
-            created => return Ok(with_warnings(&mut decoder, StatusCode::CREATED, &created?, options)),
+            created => return Ok(with_warnings(shared, &mut decoder, StatusCode::CREATED, &created?, options).await),
         }
     }
 }
@@ -103,7 +115,7 @@ pub async fn replace(
     }
     let mode = WriteMode { dry_run: options.dry_run, manager: Some(options.manager_of_update(&head.headers)) };
     let object = replace_object(shared, &object, mode).await?;
-    Ok(with_warnings(&mut decoder, StatusCode::OK, &object, options))
+    Ok(with_warnings(shared, &mut decoder, StatusCode::OK, &object, options).await)
 }
 
 /// Answers a PATCH: a merge patch, a JSON patch or server-side apply, by Content-Type.
@@ -118,7 +130,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     if kind == "application/apply-patch+yaml" {
         let applied = decoder.parse(&kind, &body)?;
         let (code, object) = apply::apply(shared, key, applied, options, &mut decoder).await?;
-        return Ok(with_warnings(&mut decoder, code, &object, options));
+        return Ok(with_warnings(shared, &mut decoder, code, &object, options).await);
     }
     let change = Patch::read(&kind, &body, &mut decoder)?;
     let before = find(shared, key)?;
@@ -128,7 +140,7 @@ pub async fn patch(shared: &Shared, key: &Key, request: Request<Incoming>, optio
     if kind == "application/json" && change.contains("/spec/image") && !options.dry_run {
         object = actions::reinstall_if_renamed(shared, &before, object).await?;
     }
-    Ok(with_warnings(&mut decoder, StatusCode::OK, &object, options))
+    Ok(with_warnings(shared, &mut decoder, StatusCode::OK, &object, options).await)
 }
 
 /// Answers a DELETE, and removes what belonged to the object alone: uploaded files, generated files, media.

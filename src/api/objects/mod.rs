@@ -27,6 +27,8 @@ mod restore;
 pub mod selectors;
 pub mod status;
 pub mod table;
+pub mod template_preview;
+pub mod templates;
 #[cfg(test)]
 mod tests;
 pub mod timeline_watch;

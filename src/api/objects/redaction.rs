@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::fleet::conditions::{self, Condition};
 use crate::fleet::{
-    BinaryFile, Bmc, BmcAddress, BootConfigSpec, Chap, Host, HostSpec, HostStatus, Image, ImageSpec, Kind, Meta,
-    Object, Secret,
+    BinaryFile, Bmc, BmcAddress, BootConfigSpec, Chap, ConfigTemplateStatus, Host, HostSpec, HostStatus, Image,
+    ImageSpec, Kind, Meta, Object, Secret, TemplateVersion,
 };
 
 /// An object as clients see it: with its kind, and without its secrets.
@@ -77,8 +77,19 @@ impl Serialize for View<'_> {
                 let (metadata, status) = (&config.metadata, &config.status);
                 Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
             }
+            Object::ConfigTemplate(template) => {
+                let (metadata, spec) = (&template.metadata, &template.spec);
+                let status = &without_texts(&template.status);
+                Envelope { api_version: "v1", kind, metadata, spec, status }.serialize(to)
+            }
         }
     }
+}
+
+/// Returns the versions of a template without their texts, which may be megabytes.
+fn without_texts(status: &ConfigTemplateStatus) -> ConfigTemplateStatus {
+    let bare = |kept: &TemplateVersion| TemplateVersion { spec: None, ..kept.clone() };
+    ConfigTemplateStatus { versions: status.versions.iter().map(bare).collect() }
 }
 
 /// Redacts a host's secrets; a host without secrets is not copied.

@@ -123,7 +123,7 @@ fn fields_of(kind: Kind) -> &'static [&'static str] {
             "status.power",
         ],
         Kind::IscsiCdrom => &["metadata.name", "metadata.namespace", "status.phase"],
-        Kind::BootConfig => &["metadata.name", "metadata.namespace", "spec.format"],
+        Kind::BootConfig | Kind::ConfigTemplate => &["metadata.name", "metadata.namespace", "spec.format"],
     }
 }
 
@@ -140,6 +140,7 @@ fn field<'a>(object: &'a Object, path: &str) -> Cow<'a, str> {
         ("status.phase", Object::Image(image)) => Cow::Borrowed(&image.status.phase),
         ("status.power", Object::Host(host)) => Cow::Borrowed(host.status.power.map_or("", Power::as_str)),
         ("spec.format", Object::BootConfig(config)) => config.spec.format.to_string().into(),
+        ("spec.format", Object::ConfigTemplate(template)) => template.spec.format.to_string().into(),
         _ => Cow::Borrowed(""),
     }
 }

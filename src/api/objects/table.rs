@@ -140,11 +140,21 @@ const IMAGE: &[ColumnDefinition] = &[
 const CONFIG: &[ColumnDefinition] =
     &[NAME, column("Format", "Installer that reads it."), column("Files", "Names of its files."), AGE];
 
+const TEMPLATE: &[ColumnDefinition] = &[
+    NAME,
+    column("Format", "Installer that reads what is rendered."),
+    column("Version", "Newest version."),
+    column("Kept", "Number of versions that are kept."),
+    column("Files", "Names of its files."),
+    AGE,
+];
+
 fn columns(kind: Kind) -> &'static [ColumnDefinition] {
     match kind {
         Kind::BareMetalHost => HOST,
         Kind::IscsiCdrom => IMAGE,
         Kind::BootConfig => CONFIG,
+        Kind::ConfigTemplate => TEMPLATE,
     }
 }
 
@@ -193,7 +203,16 @@ fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
         }
         Object::BootConfig(config) => {
             let files: Vec<_> = config.spec.file_names().collect();
-            vec![name, config.spec.format.to_string(), files.join(","), age]
+            let files = match &config.spec.template {
+                Some(reference) => format!("template {}", reference.name),
+                None => files.join(","),
+            };
+            vec![name, config.spec.format.to_string(), files, age]
+        }
+        Object::ConfigTemplate(template) => {
+            let files: Vec<_> = template.spec.data.keys().map(String::as_str).collect();
+            let (version, kept) = (template.metadata.generation, template.status.versions.len());
+            vec![name, template.spec.format.to_string(), version.to_string(), kept.to_string(), files.join(","), age]
         }
     };
     texts.into_iter().map(|text| Value::String(printable(&text).into_owned())).collect()

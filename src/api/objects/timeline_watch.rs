@@ -102,6 +102,7 @@ fn concerns(object: Option<&Object>, entry: &Entry) -> bool {
         Some(Object::Host(host)) => entry.mac == Some(host.spec.boot_mac_address),
         Some(Object::Image(image)) => entry.event.image() == Some(&image.metadata.name),
         Some(Object::BootConfig(config)) => entry.event.config() == Some(&config.metadata.name),
+        Some(Object::ConfigTemplate(_)) => false,
     }
 }
 

@@ -170,7 +170,7 @@ async fn admit(shared: &Shared, mut object: Object, before: Option<&Object>) -> 
     let prepared = match object {
         // A host needs no file: another thread would cost more than the check.
         Object::Host(_) => prepare::prepare(object, before, &shared.places),
-        Object::Image(_) | Object::BootConfig(_) => {
+        Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => {
             if let Object::Image(image) = &object
                 && image.spec.is_local()
             {

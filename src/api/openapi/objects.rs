@@ -78,6 +78,15 @@ pub fn details(route: &Route, endpoint: ObjectEndpoint) -> Details {
         ObjectEndpoint::Seed => seed(),
         ObjectEndpoint::Rehearsal => rehearsal(details).fails(&[400, 401, 403, 404, 422, 503]),
         ObjectEndpoint::Files => files(),
+        ObjectEndpoint::Config => {
+            let text = json!({"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}});
+            details.query(&[("file", "string")]).response(200, text).fails(&[400, 401, 403, 404, 422])
+        }
+        ObjectEndpoint::Preview => {
+            let body = content(&["application/json"], &reference("TemplatePreviewRequest"));
+            details.body(body).returns(200, "TemplatePreview").fails(&[400, 401, 403, 404, 413, 415, 422, 429])
+        }
+        ObjectEndpoint::Versions => details.returns(200, &format!("{kind}List")).fails(&[400, 401, 404]),
     }
 }
 
@@ -102,7 +111,10 @@ pub fn kubernetes_action(route: &Route, endpoint: ObjectEndpoint) -> Option<(Kin
         | ObjectEndpoint::BootDevice
         | ObjectEndpoint::Seed
         | ObjectEndpoint::Rehearsal
-        | ObjectEndpoint::Files => return None,
+        | ObjectEndpoint::Files
+        | ObjectEndpoint::Versions
+        | ObjectEndpoint::Config
+        | ObjectEndpoint::Preview => return None,
     };
     Some((route.resource?.kind, action))
 }

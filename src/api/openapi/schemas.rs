@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::api::settings::SettingList;
 use crate::boot::rehearsal::Rehearsal;
 use crate::fleet::conditions::Condition;
-use crate::fleet::{BootConfigSpec, HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Meta};
+use crate::fleet::{
+    BootConfigSpec, ConfigTemplateSpec, ConfigTemplateStatus, HostSpec, HostStatus, ImageSpec, ImageStatus, Kind, Meta,
+};
 use crate::gate::interfaces::{InterfaceList, RelayList};
 use crate::provision::generate::{CloudInitRequest, IgnitionRequest};
 
@@ -18,6 +20,7 @@ use crate::api::objects::power::{BootDeviceRequest, PowerChangeRequest};
 use crate::api::objects::redaction::ListMeta;
 use crate::api::objects::status::Status;
 use crate::api::objects::table::Table;
+use crate::api::objects::template_preview::{TemplatePreview, TemplatePreviewRequest};
 use crate::api::openapi::build::{PREFIX, list_of, reference, text};
 use crate::api::openapi::derived::{self, Usage};
 use crate::api::uploads::{Upload, UploadList};
@@ -44,6 +47,7 @@ pub fn all() -> Value {
             Kind::BareMetalHost => ("A machine that boots from the network.", "HostSpec", "HostStatus"),
             Kind::IscsiCdrom => ("An ISO that hosts can boot.", "ImageSpec", "ImageStatus"),
             Kind::BootConfig => ("The files of an installer's config.", "ConfigSpec", "ConfigStatus"),
+            Kind::ConfigTemplate => ("A template of configs.", "ConfigTemplateSpec", "ConfigTemplateStatus"),
         };
         schemas.add(kind.as_str(), object(kind, about, spec, status));
         schemas.add(&format!("{kind}List"), list(kind));
@@ -56,7 +60,11 @@ pub fn all() -> Value {
     schemas.derive::<ImageStatus>("ImageStatus", Usage::Object);
     schemas.derive::<BootConfigSpec>("ConfigSpec", Usage::Object);
     schemas.add("ConfigStatus", config_status());
+    schemas.derive::<ConfigTemplateSpec>("ConfigTemplateSpec", Usage::Object);
+    schemas.derive::<ConfigTemplateStatus>("ConfigTemplateStatus", Usage::Object);
     schemas.add("ObjectMeta", object_meta());
+    schemas.derive::<TemplatePreviewRequest>("TemplatePreviewRequest", Usage::Request);
+    schemas.derive::<TemplatePreview>("TemplatePreview", Usage::Reply);
     schemas.derive::<ListMeta>("ListMeta", Usage::Reply);
     schemas.derive::<Status>("Status", Usage::Reply);
     schemas.derive::<Table>("Table", Usage::Reply);

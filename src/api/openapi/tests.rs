@@ -15,7 +15,7 @@ fn full(kind: Kind) -> Object {
             metadata,
             json!({"bootMACAddress": "52:54:00:00:00:01", "ip": "10.0.0.1", "image": "i", "bootConfigRef": "c",
                    "bootMode": "once", "online": true, "bmc": {"address": "b", "username": "u", "password": "p", "disableCertificateVerification": true, "cipherSuite": 17, "privilegeLevel": "user", "console": true},
-                   "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}}),
+                   "kernelArguments": ["k"], "chap": {"username": "n", "secret": "s", "targetUsername": "t", "targetSecret": "z"}, "localDisk": {"drive": 128, "filename": "f"}, "values": {"a": 1}}),
             json!({"phase": "LocalBoot", "phaseTransitionTime": "2026-11-21T00:00:00Z", "message": "m", "warnings": ["w"], "firmware": "bios", "address": "10.0.0.1",
                    "lastSeenTime": "2026-11-21T00:00:00Z", "lastBootTime": "2026-11-21T00:00:00Z", "uuid": "67e55044-10b1-426f-9247-bb680e5fe0c8",
                    "hardware": {"cpu": {"model": "c", "sockets": 1, "cores": 2, "count": 4}, "ramMebibytes": 1, "biosVersion": "1",
@@ -23,6 +23,7 @@ fn full(kind: Kind) -> Object {
                                 "storage": [{"name": "d", "model": "m", "serialNumber": "s", "type": "SSD", "sizeBytes": 1}],
                                 "systemVendor": {"manufacturer": "a", "productName": "b", "serialNumber": "c", "assetTag": "d"}},
                    "power": "unknown", "powerTransitionTime": "2026-11-21T00:00:00Z", "powerError": {"reason": "r", "message": "m"},
+                   "renderedTemplate": {"template": "t", "version": 1, "error": "e"},
                    "stall": {"stage": "dhcp", "reason": "held", "certainty": "certain", "message": "m", "remedy": "r", "since": "2026-11-21T00:00:00Z"},
                    "powerTransition": {"target": "on", "operation": "on", "requestTime": "2026-11-21T00:00:00Z", 
                        "startTime": "2026-11-21T00:00:00Z", "state": "accepted", "accepted": {"reset": "On", "time": "2026-11-21T00:00:00Z"}, "tries": 1, 
@@ -47,8 +48,14 @@ fn full(kind: Kind) -> Object {
         ),
         Kind::BootConfig => (
             metadata,
-            json!({"format": "ignition", "data": {"config.ign": "{}"}, "binaryData": {"a": "YQ=="}, "confidential": true}),
+            json!({"format": "ignition", "data": {"config.ign": "{}"}, "binaryData": {"a": "YQ=="}, "confidential": true,
+                   "template": {"name": "t", "version": 1, "pins": [{"matchLabels": {"a": "b"}, "version": 1}]}}),
             json!({"warnings": ["w"], "reportsCompletion": true}),
+        ),
+        Kind::ConfigTemplate => (
+            metadata,
+            json!({"format": "ignition", "data": {"config.ign": "{}"}, "defaults": {"a": 1}, "schema": {"a": {"type": "integer", "required": true, "description": "d"}}}),
+            json!({"versions": [{"version": 1, "creationTimestamp": "2026-11-21T00:00:00Z", "reportsCompletion": true}]}),
         ),
     };
     if kind.is_namespaced() {

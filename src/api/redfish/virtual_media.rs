@@ -153,7 +153,9 @@ pub async fn insert(target: VirtualDrive<'_>, peer: &Peer, body: &Map<String, Va
 fn present(target: VirtualDrive<'_>) -> Result<Arc<Host>, RedfishError> {
     match write::find(target.shared, target.key)? {
         Object::Host(host) => Ok(host),
-        Object::Image(_) | Object::BootConfig(_) => Err(RedfishError::not_found("such system")),
+        Object::Image(_) | Object::BootConfig(_) | Object::ConfigTemplate(_) => {
+            Err(RedfishError::not_found("such system"))
+        }
     }
 }
 

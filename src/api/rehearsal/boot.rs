@@ -10,7 +10,7 @@ use crate::boot::rehearsal::{
     Attachment, ConfigFile, DhcpMessage, LoaderKind, RehearsedBoot, RehearsedClient, ServedConfig, ServedFile,
     ServedScript, Step, StepDecision, StepKind,
 };
-use crate::boot::{BootProtocol, Facts, Firmware, ScriptFormat, Stage, Verdict};
+use crate::boot::{BootProtocol, Facts, Firmware, Reason, ScriptFormat, Stage, Verdict};
 use crate::fleet::{Architecture, BootConfig, BootTarget, Format, Host, Image, Method};
 use crate::gate::Gate;
 use crate::gate::rehearsal::{
@@ -344,6 +344,14 @@ impl BootRehearsal {
         let (host, config) = match self.gate.rehearse_config(machine, has_token) {
             Ok(found) => found,
             Err(reason) => return Some(Step::new(StepKind::Config, is_booted, StepDecision::refused(reason))),
+        };
+        let config = match self.gate.render_config(&host, &config, Some(machine.at)) {
+            Ok(rendered) => rendered.config,
+            Err(error) => {
+                let refused = StepDecision::refused(Reason::ConfigNotRendered);
+                let decision = StepDecision { message: error.to_string(), ..refused };
+                return Some(Step::new(StepKind::Config, is_booted, decision));
+            }
         };
         let decision = StepDecision::of(&Verdict::Configure(name.clone()).into());
         let state = self.gate.store.load();

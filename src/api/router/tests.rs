@@ -19,6 +19,7 @@ fn path_of(route: &Route) -> String {
         Some(Kind::IscsiCdrom) | None => "live",
         Some(Kind::BareMetalHost) => "vm",
         Some(Kind::BootConfig) => "cfg",
+        Some(Kind::ConfigTemplate) => "tpl",
     };
     let mut path = route.openapi_path();
     for parameter in route.parameters() {
@@ -41,6 +42,8 @@ fn path_of(route: &Route) -> String {
 async fn declare(fixture: &ApiFixture) {
     let image = json!({"metadata": {"name": "live"}, "spec": {"isoFile": "live.iso"}});
     let config = json!({"metadata": {"name": "cfg"}, "spec": {"format": "kickstart", "data": {"ks.cfg": "text"}}});
+    let template = json!({"metadata": {"name": "tpl"}, "spec": config["spec"]});
+    fixture.put(Kind::ConfigTemplate, template).await;
     fixture.put(Kind::IscsiCdrom, image).await;
     fixture.put(Kind::BootConfig, config).await;
     fixture.put(Kind::BareMetalHost, host(json!({}))).await;

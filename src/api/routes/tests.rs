@@ -23,7 +23,8 @@ fn every_kind_is_served_with_kubernetes_verbs() {
             "power",
             "bootdevice",
             "seed",
-            "rehearsal"
+            "rehearsal",
+            "config"
         ]
     );
 }

@@ -107,6 +107,10 @@ pub fn login_refused(scene: &Scene<'_>) -> Option<Finding> {
             format!("Its login to {target} was refused: the image cannot be served now"),
             "see the status of the image (bootlatch iso show)".to_owned(),
         ),
+        Some(Reason::ConfigNotRendered) => (
+            format!("Its login to {target} was refused: its config cannot be rendered"),
+            "see the condition ConfigRendered of the host; correct the template, or the values of the host".to_owned(),
+        ),
         Some(reason) => (
             format!("Its login to {target} from {from} was refused: {}", reason.sentence()),
             "request an install, if it is to boot this image".to_owned(),
@@ -265,14 +269,19 @@ pub fn kernel_silent(scene: &Scene<'_>) -> Option<Finding> {
 
 /// The image cannot be served.
 pub fn image_unavailable(scene: &Scene<'_>) -> Option<Finding> {
-    let message = scene.refusal(Progress::Image, &[Reason::ImageUnavailable])?.message;
+    let refusal = scene.refusal(Progress::Image, &[Reason::ImageUnavailable, Reason::ConfigNotRendered])?;
     let image =
         scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
     Finding::new(
         (IMAGE, StallReason::ImageUnavailable),
         Certainty::Certain,
-        format!("It waits for {image}, which cannot be served now: {message}"),
-        "bring the file of the image back; the machine asks again by itself",
+        format!("It waits for {image}, which cannot be served now: {}", refusal.message),
+        match refusal.reason {
+            Reason::ConfigNotRendered => {
+                "correct the template, or the values of the host; the machine asks again by itself"
+            }
+            _ => "bring the file of the image back; the machine asks again by itself",
+        },
     )
 }
 

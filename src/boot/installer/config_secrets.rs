@@ -348,7 +348,7 @@ mod tests {
 
     fn secrets(format: Format, text: &str, confidential: bool) -> Vec<String> {
         let data = [(format.main_file().to_owned(), text.to_owned())].into();
-        let spec = BootConfigSpec { format, data, binary_data: Default::default(), confidential };
+        let spec = BootConfigSpec { format, data, binary_data: Default::default(), confidential, template: None };
         let config = BootConfig { metadata: Meta::named("c".parse().unwrap(), None), spec, status: Default::default() };
         config_secrets(&config, |_| Vec::new()).into_iter().collect()
     }

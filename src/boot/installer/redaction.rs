@@ -52,6 +52,16 @@ impl Redactor {
         Self { parts: automaton.flatten(), words, all: secrets.into_iter().collect(), hides_all }
     }
 
+    /// Creates a redactor that shows nothing of a text.
+    pub fn of_everything() -> Self {
+        Self { parts: None, words: BTreeSet::new(), all: Vec::new(), hides_all: true }
+    }
+
+    /// Returns whether another redactor masks the same.
+    pub fn has_same_secrets(&self, other: &Self) -> bool {
+        (&self.all, self.hides_all) == (&other.all, other.hides_all)
+    }
+
     /// Returns the ranges of the secrets in a text. `is_cut` is whether the text was cut at its end, and may end within a
     /// secret.
     fn find(&self, text: &str, is_cut: bool) -> Vec<Range<usize>> {

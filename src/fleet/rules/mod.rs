@@ -8,12 +8,14 @@ mod image;
 mod meta;
 mod order;
 mod readiness;
+mod template;
 mod url;
 
 pub use image::{ImageReferences, MAX_ISCSI_NAME_LENGTH, check_image, check_place};
 pub use meta::{check_label_key, check_label_value, check_meta};
 pub use order::{ObjectReferences, rank_objects};
 pub use readiness::{BootReferences, BootWarning, boot_warnings};
+pub use template::{check_template, check_template_change, check_template_reference};
 pub use url::check_url;
 
 /// The field that breaks a rule, and what is expected.
@@ -69,6 +71,7 @@ pub fn check_host(host: &Host, found: HostReferences<'_>) -> Result<(), Invalid>
         return Err(Invalid { field: format!("spec.chap.{field}").into(), message: wrong.to_owned() });
     }
     check_arguments("spec.kernelArguments", &spec.kernel_arguments)?;
+    template::check_values(spec.values.as_deref())?;
     if let Some(file) = spec.local_disk.as_ref().and_then(|disk| disk.filename.as_deref()) {
         check_filename(file)?;
     }

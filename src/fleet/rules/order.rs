@@ -7,7 +7,7 @@ use super::super::Kind;
 /// An object to be ranked: its kind, its name, and the names of an image's companions.
 pub type ObjectReferences<'a> = (Kind, &'a str, Vec<&'a str>);
 
-/// Returns the rank of each object, lowest first: configs, then images, each after its companions, then hosts.
+/// Returns the rank of each object, lowest first: templates, configs, then images, each after its companions, then hosts.
 ///
 /// # Errors
 /// The index of an image in a cycle of companions.
@@ -33,9 +33,10 @@ pub fn rank_objects(objects: &[ObjectReferences<'_>]) -> Result<Vec<(u8, usize)>
         }
     }
     let rank = |kind: Kind| match kind {
-        Kind::BootConfig => 0,
-        Kind::IscsiCdrom => 1,
-        Kind::BareMetalHost => 2,
+        Kind::ConfigTemplate => 0,
+        Kind::BootConfig => 1,
+        Kind::IscsiCdrom => 2,
+        Kind::BareMetalHost => 3,
     };
     Ok(objects.iter().zip(depths).map(|((kind, ..), depth)| (rank(*kind), depth)).collect())
 }
@@ -53,8 +54,9 @@ mod tests {
             image("b", &["a"]),
             (Kind::BootConfig, "c", vec![]),
             image("a", &[]),
+            (Kind::ConfigTemplate, "c", vec![]),
         ];
-        assert_eq!(rank_objects(&objects), Ok(vec![(2, 0), (1, 2), (1, 1), (0, 0), (1, 0)]));
+        assert_eq!(rank_objects(&objects), Ok(vec![(3, 0), (2, 2), (2, 1), (1, 0), (2, 0), (0, 0)]));
         let cycle = [image("b", &[]), image("c", &["d"]), image("d", &["c"])];
         assert!(matches!(rank_objects(&cycle), Err(1 | 2)));
         assert!(rank_objects(&[image("a", &["a"])]).is_err());

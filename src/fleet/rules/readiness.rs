@@ -13,6 +13,8 @@ pub struct BootReferences<'a> {
     pub image: &'a Image,
     /// The config of its installer.
     pub config: Option<&'a BootConfig>,
+    /// Whether the machine reports its completed install by the config, as far as the files tell.
+    pub reports_completion: Option<bool>,
     /// The one other host that boots an image and claims the UUID of this one's machine.
     pub same_machine: Option<(Name, Mac)>,
     /// What ends an install.
@@ -156,7 +158,7 @@ fn program_warning(firmware: Architecture, image: &Image) -> Option<String> {
 
 /// Returns the warning that the install waits for a report that the config does not contain.
 fn completion_warning(host: &Host, found: &BootReferences<'_>) -> Option<String> {
-    let config = found.config.filter(|config| config.reports_completion() == Some(false))?;
+    let config = found.config.filter(|_| found.reports_completion == Some(false))?;
     let waits = found.completion == Completion::BootComplete
         && host.spec.boot_mode == BootMode::Once
         // Whatever reported it last time will do so again.
@@ -215,6 +217,7 @@ mod tests {
                 data: Default::default(),
                 binary_data: Default::default(),
                 confidential: false,
+                template: None,
             };
             let status = [(BootConfig::REPORTS_COMPLETION.to_owned(), true.into())].into();
             let config = BootConfig { metadata: meta("c"), spec, status };
@@ -224,7 +227,9 @@ mod tests {
         fn warnings(&self) -> Vec<BootWarning> {
             let config = self.host.spec.boot_config_ref.as_ref().map(|_| &self.config);
             let (same_machine, completion) = (self.same_machine.clone(), self.completion);
-            boot_warnings(&self.host, &BootReferences { image: &self.image, config, same_machine, completion })
+            let reports_completion = config.and_then(BootConfig::reports_completion);
+            let image = &self.image;
+            boot_warnings(&self.host, &BootReferences { image, config, reports_completion, same_machine, completion })
         }
     }
 

@@ -13,7 +13,7 @@ use crate::bounds::{Excess, Source};
 use crate::event::{DeliveryChannel, Event, Protocol};
 use crate::fleet::{AttachAs, Chap, Delivery, Host, Image, Mac, Name};
 use crate::gate::Gate;
-use crate::gate::media::{Attached, ConfigVisibility};
+use crate::gate::media::{Attached, ConfigVisibility, MediaError};
 use crate::images::library::{ImageError, ImageView};
 use crate::iscsi::chap::ChapTerms;
 use crate::iscsi::login::{LoginError, LoginRefusal};
@@ -182,17 +182,21 @@ impl LoginAuthorizer {
             MediaAccess::InMemory => Ok(self.units_now(login, image, own)?),
             MediaAccess::MayWait => {
                 let at = Some(login.local.ip());
-                self.units(login, image, own, &|image, own| {
+                let units = self.units(login, image, own, &|image, own| {
                     let view = self.gate.medium(image, own, at)?;
                     self.warn(own, &view);
                     Ok(view)
-                })
+                });
+                if let Some((host, ConfigVisibility::Whole)) = own {
+                    self.gate.record_delivery(image, host, at);
+                }
+                units
             }
         };
         Some(match units {
             Ok(units) => Admission::Admit(Grant { units, chap: self.chap(login), ..Grant::default() }),
             Err(error) => {
-                let (reason, why) = (Reason::ImageUnavailable, format!("{}: {error:#}", image.metadata.name));
+                let (reason, why) = (refusal(&error), format!("{}: {error:#}", image.metadata.name));
                 tracing::debug!(peer = %login.peer, why, "image not attached");
                 match own {
                     Some((host, _)) => {
@@ -217,6 +221,9 @@ impl LoginAuthorizer {
             return None;
         }
         let view = self.gate.medium_now(image, own, Some(login.local.ip()))?;
+        if let Some((host, ConfigVisibility::Whole)) = own {
+            self.gate.record_delivery(image, host, Some(login.local.ip()));
+        }
         self.warn(own, &view);
         Some(GrantedUnits::from([(0, self.unit(login, image, view))]))
     }
@@ -298,6 +305,16 @@ impl LoginAuthorizer {
         let site = self.gate.site().reached_at(login.local.ip().to_canonical());
         let entry = |name: &Name| TargetEntry { name: site.target_iqn(name), portals: vec![site.iscsi.to_string()] };
         attachable.map(entry).collect()
+    }
+}
+
+/// Returns the reason for a login that attaches nothing.
+fn refusal(error: &anyhow::Error) -> Reason {
+    let of_view = || error.downcast_ref::<ImageError>().filter(|error| matches!(error, ImageError::Config(_)));
+    match error.downcast_ref::<MediaError>() {
+        Some(error) => error.refusal(),
+        None if of_view().is_some() => Reason::ConfigNotRendered,
+        None => Reason::ImageUnavailable,
     }
 }
 

@@ -97,6 +97,7 @@ pub fn cloudinit(body: Value, server_url: &str) -> Result<Generated, FieldError>
         data,
         binary_data: Default::default(),
         confidential: body.confidential,
+        template: None,
     };
     Ok(Generated { configs: vec![NewConfig { name, spec, files }], volume: body.volume, warnings: written.warnings })
 }

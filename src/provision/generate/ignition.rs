@@ -216,6 +216,7 @@ impl IgnitionPlan {
             data,
             binary_data: Default::default(),
             confidential: pull_secret.is_some(),
+            template: None,
         };
         Ok(NewConfig { name, spec, files: vec![(role, main)] })
     }

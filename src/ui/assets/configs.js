@@ -115,7 +115,7 @@ class ConfigPage {
 
   choose(file) {
     this.file = file;
-    const files = Object.keys(this.object.spec.data);
+    const files = Object.keys(this.object.spec.data ?? {});
     keyed(
       find("#files"),
       files,
@@ -124,7 +124,10 @@ class ConfigPage {
       (button, one) => setAttribute(button, "aria-pressed", String(one === file)),
     );
     const text = find("#text");
-    if (text.value !== this.object.spec.data[file]) text.value = this.object.spec.data[file] ?? "";
+    const content = this.object.spec.data?.[file] ?? "";
+    if (text.value !== content) text.value = content;
+    // A config of a template, or of binary files alone, has no text to change.
+    text.disabled = file === undefined;
   }
 
   close() {
