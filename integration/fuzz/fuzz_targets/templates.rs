@@ -65,7 +65,7 @@ fuzz_target!(|data: &[u8]| {
     let main = format.main_file();
     let file = if which & 0x80 == 0x80 { "network-config" } else { main };
     let data = [(main.to_owned(), "#cloud-config\n".to_owned()), (file.to_owned(), text.to_owned())].into();
-    let spec = BootConfigSpec { format, data, binary_data: Default::default(), confidential: false };
+    let spec = BootConfigSpec { format, data, binary_data: Default::default(), confidential: false, template: None };
     for wrong in check(&spec).err().into_iter().flatten() {
         assert!(wrong.field.starts_with("spec.data") && !wrong.message.is_empty(), "{wrong:?}");
     }

@@ -37,7 +37,7 @@ class Kubectl:
     """Runs kubectl as an admin of a server, without the caller's own configuration."""
 
     def __init__(self, server, token=None):
-        self.words = [str(kubectl()), f"--server=http://admin:{token or server.token}@127.0.0.1:{PORT}"]
+        self.words = [str(kubectl()), f"--server=http://admin:{token or server.token}@{server.address}:{PORT}"]
         self.environment = {"HOME": str(server.place), "KUBECONFIG": "/dev/null", "PATH": os.environ["PATH"]}
 
     def __call__(self, *words, stdin=None, **environment):

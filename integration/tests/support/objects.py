@@ -6,6 +6,7 @@ IGNITION = '{"ignition":{"version":"3.4.0"}}'
 HOSTS = "/api/v1/namespaces/default/baremetalhosts"
 IMAGES = "/api/v1/iscsi-cdroms"
 CONFIGS = "/api/v1/bootconfigs"
+TEMPLATES = "/api/v1/configtemplates"
 
 
 def host(name, number, **spec):
@@ -49,7 +50,7 @@ def make_example(server):
 
 def delete_all(server):
     """Deletes every object of the server, hosts first, and companions after the images that refer to them."""
-    for path in ("/api/v1/baremetalhosts", IMAGES, CONFIGS):
+    for path in ("/api/v1/baremetalhosts", IMAGES, CONFIGS, TEMPLATES):
         while items := server.ask("GET", path).json["items"]:
             before = len(items)
             for item in items:

@@ -6,7 +6,7 @@ import json
 import pytest
 from support.browser import Window
 from support.cutting_proxy import CuttingProxy
-from support.objects import CONFIGS, HOSTS, IMAGES, config, host, image
+from support.objects import CONFIGS, HOSTS, IMAGES, TEMPLATES, config, host, image
 from support.server import PORT
 from support.tiny_iso import tiny_iso
 from support.waiting import eventually
@@ -141,6 +141,21 @@ def test_a_config_is_written_and_deleted(server, open_window):
     page.locator("#list").get_by_text("kick", exact=True).wait_for(state="detached")
     assert server.ask("GET", f"{CONFIGS}/kick").code == 404
     window.errors.clear()
+
+
+def test_a_config_without_texts_has_nothing_to_type_into(server, open_window):
+    template = {"apiVersion": "v1", "kind": "ConfigTemplate", "metadata": {"name": "t"}, "spec": {"format": "script", "data": {"script": "true\n"}}}
+    assert server.ask("POST", TEMPLATES, template).code == 201
+    rendered = {"apiVersion": "v1", "kind": "BootConfig", "metadata": {"name": "rendered"}, "spec": {"format": "script", "template": {"name": "t"}}}
+    assert server.ask("POST", CONFIGS, rendered).code == 201
+    window = open_window()
+    page = window.log_in(path="/ui/configs")
+    page.locator("#list a", has_text="rendered").click()
+    page.get_by_role("heading", name="rendered").wait_for()
+    assert eventually(lambda: page.locator("#text").is_disabled()), "a config of a template has no text to change"
+    page.locator("#list a", has_text="builder").click()
+    assert eventually(lambda: page.locator("#text").is_enabled()), "another config has one"
+    assert window.errors == []
 
 
 def test_activity_is_live_and_filtered(server, open_window):
