@@ -26,7 +26,7 @@ def power(server, sushy, redfish_client, name, what, graceful):
         def look():
             system.refresh()
             return system.power_state == state
-        return eventually(look, 15)
+        return eventually(look, 60)  # a request that a busy BMC does not answer is made again
 
     system.set_system_boot_options(sushy.BootSource.PXE, enabled=sushy.BootSourceOverrideEnabled.ONCE)
     system.reset_system(sushy.ResetType.ON)
