@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::fleet::text::printable;
 use crate::fleet::{Kind, Mac};
 
-use super::client::ApiClient;
+use super::client::{ApiClient, is_not_found};
 use super::completion;
 use super::connection::ConnectionArgs;
 use super::lookup;
@@ -44,7 +44,10 @@ pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Re
             let report = client.ask(Method::GET, &diagnosis_path(&args.namespace, &name), None).await?;
             (name, report)
         }
-        Err(error) => report_without_host(&mut client, &args.namespace, name).await?.ok_or(error)?,
+        Err(error) => {
+            let report = report_without_host(&mut client, &args.namespace, name).await?;
+            report.ok_or_else(|| unheard(name, error))?
+        }
     };
     match args.output {
         OutputFormat::Json | OutputFormat::Yaml => show(args.output, &report, &[]),
@@ -52,6 +55,17 @@ pub async fn why(connection_args: &ConnectionArgs, args: &WhyArgs) -> anyhow::Re
             let host = client.find(&object_path(KIND, &args.namespace, &name)).await?;
             print(&text_of(&report, &host.as_ref().map(notes).unwrap_or_default()))
         }
+    }
+}
+
+/// Returns the error of a machine without a host that was never seen.
+fn unheard(word: &str, error: anyhow::Error) -> anyhow::Error {
+    match word.parse::<Mac>().ok().filter(|_| is_not_found(&error)) {
+        Some(mac) => lookup::not_found(format!(
+            "{error}, and nothing was heard of its machine since the server started: look at its boot order, its cable and its \
+             VLAN (bootlatch rehearse --mac {mac} shows what it would get)"
+        )),
+        None => error,
     }
 }
 

@@ -149,6 +149,11 @@ def test_other_spellings_are_no_change(server):
     run("delete", "host", "spelled")
 
 
+def test_a_machine_that_was_never_heard_is_explained(server):
+    done = server.run("why", "52:54:00:99:99:99")
+    assert done.returncode == 4 and "nothing was heard of its machine" in done.stderr and "rehearse --mac 52:54:00:99:99:99" in done.stderr, done
+
+
 def test_seed_build(server):
     bad, seed = server.place / "bad.yml", server.place / "seed.iso"
     bad.write_text("#cloud-config\nusers: [\n")

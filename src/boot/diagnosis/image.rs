@@ -272,16 +272,18 @@ pub fn image_unavailable(scene: &Scene<'_>) -> Option<Finding> {
     let refusal = scene.refusal(Progress::Image, &[Reason::ImageUnavailable, Reason::ConfigNotRendered])?;
     let image =
         scene.host.and_then(|host| host.spec.image.image()).map_or_else(|| "its image".to_owned(), ToString::to_string);
+    let (what, remedy) = match refusal.reason {
+        Reason::ConfigNotRendered => (
+            format!("its config on {image}, which cannot be rendered"),
+            "correct the template, or the values of the host",
+        ),
+        _ => (format!("{image}, which cannot be served now"), "bring the file of the image back"),
+    };
     Finding::new(
         (IMAGE, StallReason::ImageUnavailable),
         Certainty::Certain,
-        format!("It waits for {image}, which cannot be served now: {}", refusal.message),
-        match refusal.reason {
-            Reason::ConfigNotRendered => {
-                "correct the template, or the values of the host; the machine asks again by itself"
-            }
-            _ => "bring the file of the image back; the machine asks again by itself",
-        },
+        format!("It waits for {what}: {}", refusal.message),
+        format!("{remedy}; the machine asks again by itself"),
     )
 }
 

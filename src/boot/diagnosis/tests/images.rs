@@ -86,5 +86,5 @@ fn d10_to_d12_http_boot_and_images_that_are_gone() {
         .see(36.0, Step::Login { image: "live".parse().unwrap() })
         .stays_well(37.0);
     let story = Story::new().script(0.0, 1, ScriptStep::Wait).refused(5.0, Reason::ConfigNotRendered);
-    story.stalls(6.0, StallReason::ImageUnavailable, Certain, "waits for live");
+    story.stalls(6.0, StallReason::ImageUnavailable, Certain, "waits for its config on live");
 }
